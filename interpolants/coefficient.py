@@ -1,0 +1,159 @@
+"""A coefficient: a function of time that is an exact expression, a pair of limits, and a compiled kernel."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import sympy as sp
+import torch
+from torch import Tensor
+
+from interpolants.compile import compiled
+from interpolants.limits import limit
+
+
+class Coefficient:
+    r"""A function c(t) on [0, 1], such as alpha, sigma, or the a of a conversion target = a x_t + b source.
+
+    ``c.expr`` is exact; ``c(t)`` evaluates in float64 and rounds once to the dtype of t; ``c.limit(1)`` is the exact
+    one-sided limit. At an end where the expression is 0/0, ``c(t)`` is the limit, and at a pole the signed infinity.
+
+    >>> import interpolants as ip
+    >>> a, b = ip.vp().conversion("velocity", "score")
+    >>> a.expr, b.limit(1)
+    (-1, 20)
+    """
+
+    __slots__ = ("expr",)
+
+    def __init__(self, expr: sp.Expr) -> None:
+        self.expr = expr
+
+    def __call__(self, time: Any) -> Any:
+        """The value at ``time``: a tensor, an array or a float in, the same type, shape, dtype and device out.
+
+        Raises:
+            ValueError: If a time is outside [0, 1]. Times on an accelerator are not looked at, which would wait for it.
+        """
+        if isinstance(time, Tensor):
+            _check_tensor(time)
+            return self.kernel(_precise(time)).to(time.dtype)
+        if isinstance(time, np.ndarray):
+            _check_range(float(time.min(initial=1.0)), float(time.max(initial=0.0)))
+            return compiled(self.expr, "numpy")(time.astype(np.float64)).astype(time.dtype)
+        if isinstance(time, numbers.Real):
+            _check_range(float(time), float(time))
+            return float(compiled(self.expr, "numpy")(np.float64(time)))
+        raise TypeError(f"t: must be a tensor, an array or a number in [0, 1], got {type(time).__name__}.")
+
+    def kernel(self, time: Tensor) -> Tensor:
+        """The value at times that are known to be in [0, 1], in their own dtype, unchecked."""
+        value: Tensor = compiled(self.expr, "torch")(time)
+        return value
+
+    def limit(self, end: int) -> sp.Expr:
+        """The exact one-sided limit at t = 0 (noise) or t = 1 (data); ``oo`` or ``-oo`` at a pole."""
+        return limit(self.expr, end)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Coefficient) and self.expr == other.expr
+
+    def __hash__(self) -> int:
+        return hash(self.expr)
+
+    def __repr__(self) -> str:
+        return f"Coefficient({self.expr})"
+
+    def _repr_latex_(self) -> str:
+        return f"$\\displaystyle {sp.latex(self.expr)}$"
+
+
+def at(coefficients: Sequence[Coefficient], time: Tensor | float, like: Tensor) -> tuple[Tensor, ...]:
+    """The coefficients at ``time``, in the dtype of ``like`` and shaped to multiply it: (batch, 1, ..., 1) or ().
+
+    This is the one place where times meet states.
+
+    Args:
+        coefficients: What to evaluate.
+        time: A scalar or shape (batch,), in [0, 1].
+        like: The state, shape (batch, ...), floating point.
+
+    Raises:
+        TypeError: If ``time`` or ``like`` is not floating point.
+        ValueError: If the shape of ``time`` is neither () nor (batch,), or a time is outside [0, 1].
+    """
+    if not like.is_floating_point():
+        raise TypeError(f"x: the state must be floating point, got {like.dtype}. Cast images with .float() first.")
+    if not isinstance(time, Tensor):
+        time = torch.full((), float(time), dtype=torch.float64)
+        _check_tensor(time)
+        time = time.to(like.device)
+    else:
+        _check_tensor(time)
+    if time.dim() != 0 and time.shape != like.shape[:1]:
+        raise ValueError(
+            f"t: must be a scalar or have shape (batch,) = {tuple(like.shape[:1])}, got {tuple(time.shape)}. "
+            "Pass one time a sample; t.flatten() or t.expand(len(x)) often is what is meant."
+        )
+    precise = _precise(time)
+    shape = precise.shape + (1,) * (like.dim() - 1) if precise.dim() else ()
+    return tuple(c.kernel(precise).to(like.dtype).reshape(shape) for c in coefficients)
+
+
+def _precise(time: Tensor) -> Tensor:
+    # Metal has no float64; everywhere else a coefficient is a scalar a sample, and its accuracy costs nothing.
+    return time.to(torch.float32 if time.device.type == "mps" else torch.float64)
+
+
+def _check_tensor(time: Tensor) -> None:
+    if not time.is_floating_point():
+        raise TypeError(f"t: must be floating point, got {time.dtype}. For step k of n pass k / n.")
+    if time.device.type == "cpu" and time.numel() and not _is_traced(time):
+        low, high = torch.aminmax(time.detach())
+        _check_range(low.item(), high.item())
+
+
+def _is_traced(time: Tensor) -> bool:
+    return torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(time)
+
+
+def _check_range(low: float, high: float) -> None:
+    if not (low >= 0.0 and high <= 1.0):
+        worst = low if not low >= 0.0 else high
+        nan = " (NaN)" if math.isnan(worst) else ""
+        raise ValueError(f"t: must lie in [0, 1] (0 is noise, 1 is data), got {worst!r}{nan}.")
+
+
+def interval(coefficients: Sequence[Coefficient], max_gain: float = 1e3) -> tuple[float, float]:
+    """The longest [t0, t1] on which every coefficient is bounded: [0, 1] where all limits at the ends are finite.
+
+    Next to a pole the interval stops where the coefficient reaches ``max_gain``: a network's error is amplified at
+    most so many times. Both ends are float32 numbers, so that a time rounded to float32 is inside too.
+
+    Raises:
+        ValueError: If a coefficient exceeds ``max_gain`` all the way to t = 1/2.
+    """
+    ends = []
+    for end in (0, 1):
+        poles = [c for c in coefficients if c.limit(end).is_infinite]
+        inner = max((_distance(c, end, max_gain) for c in poles), default=0.0)
+        ends.append(abs(end - inner))
+    return ends[0], ends[1]
+
+
+def _distance(pole: Coefficient, end: int, max_gain: float) -> float:
+    """How far from the end |c| is still above ``max_gain``, to three digits and rounded away from the end."""
+    distances = np.geomspace(2.0**-24, 0.5, 4001).astype(np.float32).astype(np.float64)
+    times = distances if end == 0 else 1.0 - distances
+    times = times.astype(np.float32).astype(np.float64)
+    above = np.flatnonzero(np.abs(pole(times)) > max_gain)
+    first = 0 if above.size == 0 else int(above[-1]) + 1
+    if first == len(times):
+        raise ValueError(f"interval: {pole.expr} exceeds max_gain = {max_gain:g} up to t = 1/2. Raise max_gain.")
+    return float(abs(end - times[first]))
+
+

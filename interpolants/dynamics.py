@@ -1,0 +1,119 @@
+r"""The equations that carry noise to data, and back, from one prediction of a network.
+
+With v the velocity and s the score, for any w(t) >= 0,
+
+.. math:: dX_t = v \, dt, \qquad dX_t = \left(v + \tfrac12 w s\right) dt + \sqrt{w} \, dW_t
+
+have the marginals of x_t = alpha data + sigma noise. Both drifts are a x + b prediction, with a and b simplified
+before they are compiled: w s is finite wherever the product is, although s is not.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import sympy as sp
+from torch import Tensor
+
+from interpolants.coefficient import Coefficient, at, interval
+from interpolants.diffusion import Diffusion
+from interpolants.expression import t
+from interpolants.quantities import conversion
+from interpolants.simplify import simplified
+
+
+class Dynamics:
+    """dx = (a x + b prediction) dt + sqrt(w) dW; w = 0 is the probability-flow ODE.
+
+    Attributes:
+        a, b: The drift's coefficients.
+        w: The squared noise amplitude.
+    """
+
+    def __init__(self, a: sp.Expr, b: sp.Expr, w: sp.Expr, name: str) -> None:
+        self.a, self.b, self.w = Coefficient(a), Coefficient(b), Coefficient(w)
+        self.name = name
+        self._amplitude = Coefficient(simplified(sp.sqrt(w)))
+
+    def drift(self, x: Tensor, prediction: Tensor, time: Tensor | float) -> Tensor:
+        """a(t) x + b(t) prediction, shape of ``x``; ``time`` is a scalar or has shape (batch,)."""
+        a, b = at((self.a, self.b), time, x)
+        return a * x + b * prediction
+
+    def diffusion(self, time: Tensor) -> Tensor:
+        """sqrt(w(t)), shape and dtype of ``time``."""
+        amplitude: Tensor = self._amplitude(time)
+        return amplitude
+
+    def interval(self, max_gain: float = 1e3) -> tuple[float, float]:
+        """[0, 1] where the drift's coefficients are bounded on it, else the part on which they are at most
+        ``max_gain`` in absolute value. See ``coefficient.interval``."""
+        return interval((self.a, self.b), max_gain)
+
+    def __repr__(self) -> str:
+        return f"{self.name}: dx = [({self.a.expr}) x + ({self.b.expr}) prediction] dt + sqrt({self.w.expr}) dW"
+
+    def _repr_latex_(self) -> str:
+        a, b, w = (sp.latex(c.expr) for c in (self.a, self.b, self.w))
+        noise = rf" + \sqrt{{{w}}} \, dW_t" if self.w.expr != 0 else ""
+        return rf"$\displaystyle dX_t = \left[\left({a}\right) X_t + \left({b}\right) p_t\right] dt{noise}$"
+
+
+def ode(prediction: str, alpha: sp.Expr, sigma: sp.Expr) -> Dynamics:
+    """The probability-flow ODE dx = v dt, driven by a network that predicts ``prediction``."""
+    a, b = conversion(prediction, "velocity", alpha, sigma)
+    return Dynamics(a, b, sp.Integer(0), f"ODE of the {prediction}")
+
+
+def sde(prediction: str, w: Diffusion, alpha: sp.Expr, sigma: sp.Expr, towards_data: int = 1) -> Dynamics:
+    """The SDE from noise to data with squared amplitude w.
+
+    Args:
+        towards_data: 1 where time runs from noise to data, -1 for the paper's time, in which it is integrated backwards.
+
+    Raises:
+        ValueError: If w is negative or not finite somewhere inside (0, 1).
+    """
+    amplitude = w.expr(alpha, sigma)
+    _check_amplitude(amplitude, w.name)
+    (a_v, b_v), (a_s, b_s) = (conversion(prediction, target, alpha, sigma) for target in ("velocity", "score"))
+    half = towards_data * amplitude / 2
+    a, b = simplified(a_v + simplified(half * a_s)), simplified(b_v + simplified(half * b_s))
+    return Dynamics(a, b, amplitude, f"SDE of the {prediction}, w = {w.name}")
+
+
+class ForwardSDE:
+    """dX = f X dtau + g dW from data to noise, tau = 1 - t: the process whose reversal generates.
+
+    Attributes:
+        f: Coefficient of the linear drift.
+        g_squared: Squared noise amplitude.
+    """
+
+    def __init__(self, f: sp.Expr, g_squared: sp.Expr) -> None:
+        self.f, self.g_squared = Coefficient(f), Coefficient(g_squared)
+
+    def __iter__(self):  # type: ignore[no-untyped-def]
+        return iter((self.f, self.g_squared))
+
+    def __repr__(self) -> str:
+        return f"dX = ({self.f.expr}) X dtau + sqrt({self.g_squared.expr}) dW, tau = 1 - t"
+
+
+def forward_sde(alpha: sp.Expr, sigma: sp.Expr, towards_data: int = 1) -> ForwardSDE:
+    r"""The linear SDE from data to noise with the path's marginals, as functions of t:
+
+    .. math:: f = -\frac{\alpha'}{\alpha}, \qquad g^2 = \frac{2 \sigma W}{\alpha}, \quad W = \alpha' \sigma - \alpha \sigma'
+    """
+    d_alpha, d_sigma = sp.diff(alpha, t), sp.diff(sigma, t)
+    wronskian = d_alpha * sigma - alpha * d_sigma
+    f = simplified(-towards_data * d_alpha / alpha)
+    return ForwardSDE(f, simplified(towards_data * 2 * sigma * wronskian / alpha))
+
+
+def _check_amplitude(w: sp.Expr, name: str) -> None:
+    times = np.linspace(0.0, 1.0, 1003)[1:-1]
+    values = Coefficient(w)(times)
+    bad = np.flatnonzero(~(values >= 0) | ~np.isfinite(values))
+    if bad.size:
+        time, value = times[bad[0]], values[bad[0]]
+        raise ValueError(f"w: must be finite and >= 0 on (0, 1), got {name} = {value:.4g} at t = {time:.4g}.")

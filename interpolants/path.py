@@ -1,0 +1,240 @@
+r"""Probability paths x_t = alpha(t) data + sigma(t) noise, noise ~ N(0, 1), and all that follows from the two functions."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import sympy as sp
+from torch import Tensor
+
+from interpolants import diffusion, dynamics, quantities, weights
+from interpolants.coefficient import Coefficient, at, interval
+from interpolants.diffusion import DiffusionLike
+from interpolants.dynamics import Dynamics, ForwardSDE
+from interpolants.expression import ExpressionLike, t, to_expr
+from interpolants.simplify import simplified
+
+FloatArray = npt.NDArray[Any]
+MAX_END_RATIO = sp.Rational(1, 4)
+"""At the noise end alpha / sigma, and at the data end sigma / alpha, must be at most this."""
+
+
+class Path:
+    r"""A probability path x_t = alpha(t) data + sigma(t) noise from noise at t = 0 to data at t = 1.
+
+    Args:
+        alpha, sigma: Text (``"sin(pi*t/2)"``), sympy in ``interpolants.t``, or a number.
+        name: For messages and plots.
+
+    Attributes:
+        alpha, sigma: The two functions.
+        d_alpha, d_sigma: Their time derivatives.
+        wronskian: W = alpha' sigma - alpha sigma', positive exactly where the log-SNR increases.
+        log_snr: log(alpha^2 / sigma^2).
+
+    Raises:
+        ValueError: If the two are no path: alpha or sigma is negative or not finite inside (0, 1), the log-SNR does not
+            increase everywhere, or the ends are not noise and data. The message says which, and at which t.
+    """
+
+    def __init__(self, alpha: ExpressionLike, sigma: ExpressionLike, *, name: str | None = None) -> None:
+        self._setup(to_expr(alpha, where="alpha"), to_expr(sigma, where="sigma"), name, towards_data=1)
+
+    def _setup(self, alpha: sp.Expr, sigma: sp.Expr, name: str | None, towards_data: int) -> None:
+        self.name = name or f"({alpha}, {sigma})"
+        self._towards_data = towards_data
+        self.alpha, self.sigma = Coefficient(alpha), Coefficient(sigma)
+        self.d_alpha, self.d_sigma = (Coefficient(simplified(sp.diff(f, t))) for f in (alpha, sigma))
+        self.wronskian = Coefficient(simplified(sp.diff(alpha, t) * sigma - alpha * sp.diff(sigma, t)))
+        self.log_snr = Coefficient(2 * sp.log(alpha) - 2 * sp.log(sigma))
+        _check_path(self)
+
+    # Time conventions
+
+    @classmethod
+    def from_paper_time(cls, alpha: ExpressionLike, sigma: ExpressionLike, *, name: str | None = None) -> Path:
+        """The path whose alpha and sigma are given in the paper's time, where 0 is data and 1 is noise."""
+        exprs = to_expr(alpha, where="alpha"), to_expr(sigma, where="sigma")
+        return cls(*(e.subs(t, 1 - t) for e in exprs), name=name)
+
+    def in_paper_time(self) -> Path:
+        """The same path with time running from data at 0 to noise at 1: t -> 1 - t in alpha and sigma, all else follows.
+
+        For formulas, not for sampling: everything in ``training`` takes paths with data at t = 1.
+        """
+        return self if self.data_end == 0 else self._reversed()
+
+    def _reversed(self) -> Path:
+        mirrored = object.__new__(Path)
+        alpha, sigma = (c.expr.subs(t, 1 - t) for c in (self.alpha, self.sigma))
+        mirrored._setup(alpha, sigma, f"{self.name}, paper time", -self._towards_data)
+        return mirrored
+
+    @property
+    def data_end(self) -> int:
+        """The time of the data: 1, or 0 in the paper's time."""
+        return self.end("data")
+
+    def end(self, of: str) -> int:
+        """The time, 0 or 1, of the end that is ``of``: "noise" or "data"."""
+        return int((of == "data") == (self._towards_data == 1))
+
+    # States and targets
+
+    def interpolate(self, data: Tensor, noise: Tensor, t: Tensor | float) -> Tensor:
+        """x_t = alpha(t) data + sigma(t) noise.
+
+        Args:
+            data, noise: Equal shape (batch, ...).
+            t: Scalar or shape (batch,), in [0, 1].
+        """
+        return self._combine((self.alpha, self.sigma), data, noise, t)
+
+    def target(self, quantity: str, data: Tensor, noise: Tensor, t: Tensor | float) -> Tensor:
+        """The value of ``quantity`` at known data and noise: what a network that predicts it should output."""
+        quantities.check_quantity(quantity, "target: quantity")
+        return self._combine(self.row(quantity), data, noise, t)
+
+    def _combine(self, weights: tuple[Coefficient, Coefficient], data: Tensor, noise: Tensor, t: Tensor | float) -> Tensor:
+        if data.shape != noise.shape:
+            raise ValueError(
+                f"noise: must have the shape of data, {tuple(data.shape)}, got {tuple(noise.shape)}. "
+                "torch.randn_like(data) has."
+            )
+        of_data, of_noise = at(weights, t, data)
+        return of_data * data + of_noise * noise
+
+    @functools.cache  # noqa: B019 - a handful of paths live as long as the process
+    def row(self, quantity: str) -> tuple[Coefficient, Coefficient]:
+        """The weights of data and noise in ``quantity``."""
+        quantities.check_quantity(quantity, "row: quantity")
+        of_data, of_noise = quantities.row(quantity, self.alpha.expr, self.sigma.expr)
+        return Coefficient(simplified(of_data)), Coefficient(simplified(of_noise))
+
+    # Conversions
+
+    @functools.cache  # noqa: B019
+    def conversion(self, source: str, target: str) -> tuple[Coefficient, Coefficient]:
+        """(a, b) of target = a x_t + b source, for any two of velocity, score, noise and data."""
+        quantities.check_quantity(source, "conversion: source")
+        quantities.check_quantity(target, "conversion: target")
+        a, b = quantities.conversion(source, target, self.alpha.expr, self.sigma.expr)
+        return Coefficient(a), Coefficient(b)
+
+    def convert(self, prediction: Tensor, x_t: Tensor, t: Tensor | float, *, source: str, target: str) -> Tensor:
+        """The ``target`` that belongs to a ``source`` predicted at x_t; shapes as ``x_t``, t scalar or (batch,)."""
+        if prediction.shape != x_t.shape:
+            raise ValueError(
+                f"convert: prediction must have the shape of x_t, {tuple(x_t.shape)}, got {tuple(prediction.shape)}."
+            )
+        if source == target:
+            quantities.check_quantity(source, "convert: source")
+            return prediction
+        a, b = at(self.conversion(source, target), t, x_t)
+        return a * x_t + b * prediction
+
+    # Dynamics
+
+    @functools.cache  # noqa: B019
+    def ode(self, prediction: str) -> Dynamics:
+        """The probability-flow ODE dx = v dt = (a x + b prediction) dt."""
+        quantities.check_quantity(prediction, "ode: prediction")
+        return dynamics.ode(prediction, self.alpha.expr, self.sigma.expr)
+
+    def sde(self, prediction: str, w: DiffusionLike) -> Dynamics:
+        """The SDE dx = (v + w/2 score) dt + sqrt(w) dW from noise to data, with drift a x + b prediction.
+
+        Args:
+            prediction: What the network predicts.
+            w: From ``interpolants.diffusion``, or its name, or text, sympy in ``interpolants.t``, or a number.
+
+        Raises:
+            ValueError: If w is negative or not finite somewhere inside (0, 1).
+        """
+        quantities.check_quantity(prediction, "sde: prediction")
+        return dynamics.sde(prediction, diffusion.choose(w), self.alpha.expr, self.sigma.expr, self._towards_data)
+
+    def forward_sde(self) -> ForwardSDE:
+        """The SDE from data to noise, dX = f X dtau + g dW with tau = 1 - t; unpacks to (f, g^2)."""
+        return dynamics.forward_sde(self.alpha.expr, self.sigma.expr, self._towards_data)
+
+    # Losses
+
+    def loss_weight(self, prediction: str, *, space: str) -> Coefficient:
+        """b(t)^2, with which the squared error of ``prediction`` is the squared error of ``space``."""
+        quantities.check_quantity(prediction, "loss_weight: prediction")
+        quantities.check_quantity(space, "loss_weight: space")
+        return Coefficient(weights.loss_weight(prediction, space, self.alpha.expr, self.sigma.expr))
+
+    def error_terms(self, prediction: str, *, space: str) -> tuple[Coefficient, Coefficient, Coefficient]:
+        """(b, p, q) of the error b prediction - (p data + q noise), measured in ``space``."""
+        quantities.check_quantity(prediction, "error_terms: prediction")
+        quantities.check_quantity(space, "error_terms: space")
+        b, p, q = weights.error_terms(prediction, space, self.alpha.expr, self.sigma.expr)
+        return Coefficient(b), Coefficient(p), Coefficient(q)
+
+    @staticmethod
+    def interval(*coefficients: Coefficient, max_gain: float = 1e3) -> tuple[float, float]:
+        """The longest part of [0, 1] on which all ``coefficients`` are bounded; see ``coefficient.interval``."""
+        return interval(coefficients, max_gain)
+
+    # Identity
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Path) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def _key(self) -> tuple[Coefficient, Coefficient, int]:
+        return self.alpha, self.sigma, self._towards_data
+
+    def __repr__(self) -> str:
+        return f"Path({self.name}: x_t = ({self.alpha.expr}) data + ({self.sigma.expr}) noise)"
+
+    def _repr_latex_(self) -> str:
+        alpha, sigma = sp.latex(self.alpha.expr), sp.latex(self.sigma.expr)
+        return rf"$\displaystyle x_t = \left({alpha}\right) \mathrm{{data}} + \left({sigma}\right) \mathrm{{noise}}$"
+
+
+def _check_path(path: Path) -> None:
+    steps = np.geomspace(1e-6, 0.5, 400)
+    times = np.unique(np.concatenate([steps, np.linspace(0.0, 1.0, 601)[1:-1], 1.0 - steps]))
+
+    def require(coefficient: Coefficient, holds: Callable[[FloatArray], FloatArray], what: str) -> None:
+        try:
+            with np.errstate(all="ignore"):
+                values = coefficient(times)
+        except ArithmeticError as error:
+            raise ValueError(f"{path.name} is no path: {what}; {error}") from None
+        bad = np.flatnonzero(~(np.isfinite(values) & holds(values)))
+        if bad.size:
+            at_time = f"at t = {times[bad[0]]:.6g} it is {values[bad[0]]:.6g}"
+            raise ValueError(f"{path.name} is no path: {what}; {at_time}.")
+
+    require(path.alpha, lambda v: v >= 0, "alpha must be finite, real and >= 0 on (0, 1)")
+    require(path.sigma, lambda v: v >= 0, "sigma must be finite, real and >= 0 on (0, 1)")
+    direction = "increase" if path.data_end == 1 else "decrease"
+    sign = 1 if path.data_end == 1 else -1
+    require(
+        path.wronskian,
+        lambda v: sign * v > 0,
+        f"the log-SNR must {direction} strictly on (0, 1), the sign of alpha' sigma - alpha sigma'",
+    )
+    for end, small, large in (("noise", path.alpha, path.sigma), ("data", path.sigma, path.alpha)):
+        time = path.end(end)
+        _check_end(path, end, time, small.limit(time), large.limit(time))
+
+
+def _check_end(path: Path, end: str, time: int, small: sp.Expr, large: sp.Expr) -> None:
+    if not (large.is_finite and large > 0 and small >= 0 and small / large <= MAX_END_RATIO):
+        ratio = "alpha / sigma" if end == "noise" else "sigma / alpha"
+        got = f"{sp.N(small, 4)} / {sp.N(large, 4)}"
+        raise ValueError(
+            f"{path.name} is no path: t = {time} must be the {end} end, with {ratio} at most {MAX_END_RATIO}, "
+            f"got {got}. Time runs from noise at 0 to data at 1; Path.from_paper_time takes the reverse."
+        )

@@ -1,0 +1,64 @@
+"""What a network can predict, each linear in (data, noise), and the conversions between them.
+
+====================  =========  =============
+quantity              data       noise
+====================  =========  =============
+x_t                   alpha      sigma
+velocity = dx_t/dt    alpha'     sigma'
+score                 0          -1/sigma
+noise                 0          1
+data                  1          0
+====================  =========  =============
+
+The row of the score says that E[noise | x_t] = -sigma grad log p_t(x_t) (Tweedie). Conditional expectations keep linear
+relations, so a conversion found for one (data, noise) holds for a network that predicts the conditional mean.
+Source: Albergo et al. (2023), arXiv:2303.08797; Ma et al. (2024), arXiv:2401.08740.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import Final
+
+import sympy as sp
+
+from interpolants.expression import t
+from interpolants.simplify import simplified
+
+QUANTITIES: Final = ("velocity", "score", "noise", "data")
+
+Row = tuple[sp.Expr, sp.Expr]
+"""The weights of data and of noise."""
+
+
+def check_quantity(name: str, argument: str) -> None:
+    """Raise ValueError unless ``name`` is a quantity that a network can predict."""
+    if name not in QUANTITIES:
+        near = difflib.get_close_matches(str(name), QUANTITIES, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"{argument} must be one of {', '.join(QUANTITIES)}, got {name!r}.{hint}")
+
+
+def row(quantity: str, alpha: sp.Expr, sigma: sp.Expr) -> Row:
+    """The weights of data and noise in ``quantity``, on the path x_t = alpha data + sigma noise."""
+    table: dict[str, Row] = {
+        "velocity": (sp.diff(alpha, t), sp.diff(sigma, t)),
+        "score": (sp.Integer(0), -1 / sigma),
+        "noise": (sp.Integer(0), sp.Integer(1)),
+        "data": (sp.Integer(1), sp.Integer(0)),
+    }
+    return table[quantity]
+
+
+def conversion(source: str, target: str, alpha: sp.Expr, sigma: sp.Expr) -> Row:
+    r"""The a and b of target = a x_t + b source: the solution of
+
+    .. math:: a (\alpha, \sigma) + b\, \mathrm{row}_{source} = \mathrm{row}_{target},
+
+    by Cramer's rule, in lowest terms. From the velocity the determinant is minus the Wronskian.
+    """
+    (data_s, noise_s), (data_t, noise_t) = row(source, alpha, sigma), row(target, alpha, sigma)
+    determinant = alpha * noise_s - sigma * data_s
+    a = (data_t * noise_s - noise_t * data_s) / determinant
+    b = (alpha * noise_t - sigma * data_t) / determinant
+    return simplified(a), simplified(b)

@@ -1,0 +1,144 @@
+"""Read the checkpoints of the official SiT release.
+
+Two layouts exist: the released weights are a bare state dict; a training run saves {model, ema, opt, args}. Nothing but
+tensors, plain containers and argparse.Namespace is unpickled, so a file from elsewhere cannot run code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import re
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.embeddings import sincos_position_embedding
+from models.presets import PRESETS, create_model
+from models.sit import SiT
+
+_WHERE = "load_official"
+
+
+def load_official(
+    file: str | os.PathLike[str],
+    *,
+    input_size: int | Sequence[int] | None = None,
+    in_channels: int | None = None,
+    num_classes: int | None = None,
+    class_dropout: float = 0.1,
+    use_ema: bool = True,
+) -> SiT:
+    """Build the SiT that a checkpoint of the official release holds, and load its weights.
+
+    Size, patch, channels, classes and learn_sigma are read off the shapes of the tensors. The weights are float32 on
+    the CPU and the model is in eval mode, so no label is dropped: call ``.train()`` to go on training.
+
+    Args:
+        file: A bare state dict, or a training checkpoint {model, ema, opt, args}.
+        input_size: Height and width of the input, or one integer for both. None is a square input, the side being
+            found from the number of tokens; else it is checked against the position embedding in the file.
+        in_channels: Channels that the file is expected to have; None takes what it has.
+        num_classes: Classes, without the null class, that the file is expected to have (0: no label table); None takes
+            what it has.
+        class_dropout: Used when training goes on; the file does not tell it.
+        use_ema: Take the averaged weights of a training checkpoint, else the raw ones. A bare state dict has one set.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file cannot be read as tensors, or is not a SiT of a known size: the message lists the keys
+            that are missing, unexpected or of the wrong shape.
+    """
+    weights = _select(_read(Path(file)), use_ema)
+    dimensions = {"pos_embed": 3, "x_embedder.proj.weight": 4, "final_layer.linear.weight": 2}
+    if absent := [key for key, n in dimensions.items() if key not in weights or weights[key].ndim != n]:
+        raise ValueError(_message("file", "a SiT state dict", f"no {', '.join(absent)}", "Is it another network?"))
+
+    hidden_size, channels, patch_size, _ = weights["x_embedder.proj.weight"].shape
+    depth = 1 + max((int(i[1]) for key in weights if (i := re.match(r"blocks\.(\d+)\.", key))), default=-1)
+    names = [
+        n for n, p in PRESETS.items() if (p.depth, p.hidden_size, p.patch_size) == (depth, hidden_size, patch_size)
+    ]
+    if not names:
+        got = f"depth {depth}, hidden size {hidden_size}, patch {patch_size}"
+        raise ValueError(
+            _message("file", f"one of {', '.join(PRESETS)}", got, "The number of heads is not in the file.")
+        )
+    table = weights.get("y_embedder.embedding_table.weight")
+    classes = 0 if table is None else table.shape[0] - 1
+    for argument, expected, found in (("in_channels", in_channels, channels), ("num_classes", num_classes, classes)):
+        if expected is not None and expected != found:
+            raise ValueError(_message(argument, f"{found}, as in the file", expected, "Or leave it out."))
+    if input_size is None:
+        input_size = patch_size * math.isqrt(weights["pos_embed"].shape[1])
+
+    with torch.device("meta"):
+        model = create_model(
+            names[0],
+            input_size=input_size,
+            in_channels=channels,
+            num_classes=classes,
+            class_dropout=class_dropout,
+            learn_sigma=weights["final_layer.linear.weight"].shape[0] == 2 * channels * patch_size**2,
+        )
+    _check_keys_and_shapes(model.state_dict(), weights)
+    # The grids 16 x 64 and 32 x 32 have equally many tokens; only the values tell them apart.
+    positions = sincos_position_embedding(hidden_size, *model.grid)
+    if not torch.allclose(weights["pos_embed"][0].double(), positions, atol=1e-2):
+        raise ValueError(_message("input_size", "that of the file's pos_embed", input_size, "Pass the other (H, W)."))
+    model = model.to_empty(device="cpu").float()
+    model.load_state_dict(weights)
+    return model.eval()
+
+
+def _read(file: Path) -> Any:
+    if not file.is_file():
+        raise FileNotFoundError(_message("file", "an existing file", str(file), "Check the path."))
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            # Mapped and not read: of a training checkpoint, the other weights and the optimizer stay on the disk.
+            return torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
+    except (PermissionError, MemoryError):
+        raise
+    except Exception as error:  # A damaged pickle can raise anything.
+        fix = f"The file is damaged, or holds objects that could run code ({type(error).__name__})."
+        raise ValueError(_message("file", "a checkpoint of tensors only", str(file), fix)) from error
+
+
+def _select(content: Any, use_ema: bool) -> dict[str, Tensor]:
+    """Return the state dict of a training checkpoint, or the content itself if it is one."""
+    if isinstance(content, Mapping) and ("model" in content or "ema" in content):
+        key = "ema" if use_ema else "model"
+        if key not in content:
+            fix = f"Pass use_ema={not use_ema}."
+            raise ValueError(_message("file", f"a training checkpoint with {key!r}", [str(k) for k in content], fix))
+        content = content[key]
+    if not isinstance(content, Mapping) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()
+    ):
+        raise ValueError(
+            _message("file", "a state dict of tensors", type(content).__name__, "Is it another checkpoint?")
+        )
+    return dict(content)
+
+
+def _check_keys_and_shapes(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
+    missing = [key for key in expected if key not in weights]
+    unexpected = [key for key in weights if key not in expected]
+    mismatched = [
+        f"{key} {tuple(weights[key].shape)} instead of {tuple(tensor.shape)}"
+        for key, tensor in expected.items()
+        if key in weights and weights[key].shape != tensor.shape
+    ]
+    found = {"missing": missing, "unexpected": unexpected, "mismatched": mismatched}
+    if faults := "; ".join(f"{kind}: {', '.join(keys)}" for kind, keys in found.items() if keys):
+        raise ValueError(_message("file", "a SiT state dict", faults, "Is it of another input size, or incomplete?"))
+
+
+def _message(argument: str, contract: str, value: object, fix: str) -> str:
+    return f"{_WHERE}: {argument} must be {contract}, got {value!r}. {fix}"
