@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,8 @@ from interpolants.limits import limit
 class Coefficient:
     r"""A function c(t) on [0, 1], such as alpha, sigma, or the a of a conversion target = a x_t + b source.
 
-    ``c.expr`` is exact; ``c(t)`` evaluates in float64 and rounds once to the dtype of t; ``c.limit(1)`` is the exact
-    one-sided limit. At an end where the expression is 0/0, ``c(t)`` is the limit, and at a pole the signed infinity.
+    ``c.expr`` is exact; ``c(t)`` evaluates in float64 and rounds once to the dtype of t, ``c.kernel`` evaluates in that
+    of t and checks nothing; ``c.limit(1)`` is the exact one-sided limit. At an end where the expression is 0/0, ``c(t)`` is the limit, and at a pole the signed infinity.
 
     >>> import interpolants as ip
     >>> a, b = ip.vp().conversion("velocity", "score")
@@ -28,10 +28,12 @@ class Coefficient:
     (-1, 20)
     """
 
-    __slots__ = ("expr",)
+    __slots__ = ("expr", "kernel")
 
     def __init__(self, expr: sp.Expr) -> None:
         self.expr = expr
+        # Compiled here, not at the first call: torch.compile then meets a plain function, and never sympy.
+        self.kernel: Callable[[Tensor], Tensor] = compiled(expr, "torch")
 
     def __call__(self, time: Any) -> Any:
         """The value at ``time``: a tensor, an array or a float in, the same type, shape, dtype and device out.
@@ -50,11 +52,6 @@ class Coefficient:
             return float(compiled(self.expr, "numpy")(np.float64(time)))
         raise TypeError(f"t: must be a tensor, an array or a number in [0, 1], got {type(time).__name__}.")
 
-    def kernel(self, time: Tensor) -> Tensor:
-        """The value at times that are known to be in [0, 1], in their own dtype, unchecked."""
-        value: Tensor = compiled(self.expr, "torch")(time)
-        return value
-
     def limit(self, end: int) -> sp.Expr:
         """The exact one-sided limit at t = 0 (noise) or t = 1 (data); ``oo`` or ``-oo`` at a pole."""
         return limit(self.expr, end)
@@ -64,6 +61,9 @@ class Coefficient:
 
     def __hash__(self) -> int:
         return hash(self.expr)
+
+    def __reduce__(self) -> tuple[type[Coefficient], tuple[sp.Expr]]:
+        return Coefficient, (self.expr,)
 
     def __repr__(self) -> str:
         return f"Coefficient({self.expr})"
@@ -155,5 +155,3 @@ def _distance(pole: Coefficient, end: int, max_gain: float) -> float:
     if first == len(times):
         raise ValueError(f"interval: {pole.expr} exceeds max_gain = {max_gain:g} up to t = 1/2. Raise max_gain.")
     return float(abs(end - times[first]))
-
-

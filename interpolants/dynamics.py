@@ -46,7 +46,8 @@ class Dynamics:
 
     def interval(self, max_gain: float = 1e3) -> tuple[float, float]:
         """[0, 1] where the drift's coefficients are bounded on it, else the part on which they are at most
-        ``max_gain`` in absolute value. See ``coefficient.interval``."""
+        ``max_gain`` in absolute value. See ``coefficient.interval``.
+        """
         return interval((self.a, self.b), max_gain)
 
     def __repr__(self) -> str:
@@ -68,7 +69,7 @@ def sde(prediction: str, w: Diffusion, alpha: sp.Expr, sigma: sp.Expr, towards_d
     """The SDE from noise to data with squared amplitude w.
 
     Args:
-        towards_data: 1 where time runs from noise to data, -1 for the paper's time, in which it is integrated backwards.
+        towards_data: 1 where time runs from noise to data, -1 for the paper's time, integrated backwards.
 
     Raises:
         ValueError: If w is negative or not finite somewhere inside (0, 1).
@@ -102,7 +103,8 @@ class ForwardSDE:
 def forward_sde(alpha: sp.Expr, sigma: sp.Expr, towards_data: int = 1) -> ForwardSDE:
     r"""The linear SDE from data to noise with the path's marginals, as functions of t:
 
-    .. math:: f = -\frac{\alpha'}{\alpha}, \qquad g^2 = \frac{2 \sigma W}{\alpha}, \quad W = \alpha' \sigma - \alpha \sigma'
+    .. math:: f = -\frac{\alpha'}{\alpha}, \qquad g^2 = \frac{2 \sigma W}{\alpha}, \quad
+        W = \alpha' \sigma - \alpha \sigma'
     """
     d_alpha, d_sigma = sp.diff(alpha, t), sp.diff(sigma, t)
     wronskian = d_alpha * sigma - alpha * d_sigma

@@ -127,7 +127,9 @@ class _Translator:
                 return FUNCTIONS[name](self.translate(argument, depth + 1))
             case ast.Call(func=ast.Name(id=name)):
                 near = difflib.get_close_matches(name, FUNCTIONS, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else f"; functions of one argument: {', '.join(FUNCTIONS)};"
+                hint = (
+                    f"; did you mean {near[0]!r}?" if near else f"; functions of one argument: {', '.join(FUNCTIONS)};"
+                )
                 raise self.refuse(node, f"unknown call {name}(...){hint}")
             case _:
                 raise self.refuse(node, f"{type(node).__name__} is not allowed")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import mpmath
 import sympy as sp
@@ -40,7 +42,11 @@ def limit(expr: sp.Expr, end: int) -> sp.Expr:
         near, nearer = (evaluate(expr, end + (1 - 2 * end) * step) for step in (_NEAR, _NEARER))
     if _grows(near, nearer):
         return sp.oo if nearer > 0 else -sp.oo
-    for candidate in (lambda: expr.subs(t, end), lambda: sp.limit(expr, t, end, "+" if end == 0 else "-")):
+    candidates: tuple[Callable[[], sp.Expr], ...] = (
+        lambda: expr.subs(t, end),
+        lambda: sp.limit(expr, t, end, "+" if end == 0 else "-"),
+    )
+    for candidate in candidates:
         try:
             value = candidate()
         except (NotImplementedError, ValueError, TypeError):
@@ -56,9 +62,9 @@ def _confirmed(value: sp.Expr, nearer: mpmath.mpf) -> bool:
     if not value.is_finite:
         return False
     with mpmath.workdps(_DIGITS):
-        exact = mpmath.mpf(sp.N(value, _DIGITS))
+        exact = mpmath.mpmathify(sp.N(value, _DIGITS))
         # A finite limit may be approached as slowly as the square root of the distance, or as x log x.
-        return bool(abs(nearer - exact) <= mpmath.mpf(10) ** -8 * max(1, abs(exact)))
+        return mpmath.im(exact) == 0 and bool(abs(nearer - exact) <= mpmath.mpf(10) ** -8 * max(1, abs(exact)))
 
 
 def _grows(near: mpmath.mpf, nearer: mpmath.mpf) -> bool:
@@ -66,5 +72,6 @@ def _grows(near: mpmath.mpf, nearer: mpmath.mpf) -> bool:
 
 
 @functools.lru_cache(maxsize=256)
-def _high_precision(expr: sp.Expr):  # type: ignore[no-untyped-def]
-    return sp.lambdify(t, expr, modules="mpmath")
+def _high_precision(expr: sp.Expr) -> Callable[[mpmath.mpf], Any]:
+    function: Callable[[mpmath.mpf], Any] = sp.lambdify(t, expr, modules="mpmath")
+    return function

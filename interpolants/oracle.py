@@ -35,7 +35,9 @@ class GaussianMixture:
         if means.dim() != 2:
             raise ValueError(f"means: must have shape (K, d), got {tuple(means.shape)}.")
         if stds.shape not in (means.shape, means.shape[:1]):
-            raise ValueError(f"stds: must have shape (K,) or (K, d) for means {tuple(means.shape)}, got {tuple(stds.shape)}.")
+            raise ValueError(
+                f"stds: must have shape (K,) or (K, d) for means {tuple(means.shape)}, got {tuple(stds.shape)}."
+            )
         if weights.shape != means.shape[:1]:
             raise ValueError(f"weights: must have shape (K,) = {tuple(means.shape[:1])}, got {tuple(weights.shape)}.")
         if not (bool((stds > 0).all()) and bool((weights > 0).all())):
@@ -47,7 +49,9 @@ class GaussianMixture:
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """``n`` exact samples of the data, shape (n, d)."""
         component = torch.multinomial(self.weights, n, replacement=True, generator=generator)
-        noise = torch.randn(n, self.means.shape[1], dtype=self.means.dtype, device=self.means.device, generator=generator)
+        noise = torch.randn(
+            n, self.means.shape[1], dtype=self.means.dtype, device=self.means.device, generator=generator
+        )
         return self.means[component] + self.stds[component] * noise
 
     def log_prob(self, x: Tensor, t: Tensor | float, path: Path) -> Tensor:
@@ -93,5 +97,3 @@ class GaussianMixture:
         residual = (x[:, None, :] - alpha * self.means) / (alpha**2 * self.stds**2 + sigma**2)
         responsibility = torch.softmax(self._joint_log_prob(x, t, path), dim=1)[:, :, None]
         return residual, responsibility, coefficients
-
-

@@ -1,10 +1,9 @@
-r"""Probability paths x_t = alpha(t) data + sigma(t) noise, noise ~ N(0, 1), and all that follows from the two functions."""
+"""Probability paths x_t = alpha(t) data + sigma(t) noise, and all that follows from the two functions."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,12 +12,15 @@ from torch import Tensor
 
 from interpolants import diffusion, dynamics, quantities, weights
 from interpolants.coefficient import Coefficient, at, interval
+from interpolants.compile import sampled
 from interpolants.diffusion import DiffusionLike
 from interpolants.dynamics import Dynamics, ForwardSDE
 from interpolants.expression import ExpressionLike, t, to_expr
+from interpolants.limits import limit
 from interpolants.simplify import simplified
 
 FloatArray = npt.NDArray[Any]
+Derived = TypeVar("Derived")
 MAX_END_RATIO = sp.Rational(1, 4)
 """At the noise end alpha / sigma, and at the data end sigma / alpha, must be at most this."""
 
@@ -47,11 +49,36 @@ class Path:
     def _setup(self, alpha: sp.Expr, sigma: sp.Expr, name: str | None, towards_data: int) -> None:
         self.name = name or f"({alpha}, {sigma})"
         self._towards_data = towards_data
+        self._derived: dict[Hashable, Any] = {}
+        _check_path(self.name, alpha, sigma, towards_data)
         self.alpha, self.sigma = Coefficient(alpha), Coefficient(sigma)
-        self.d_alpha, self.d_sigma = (Coefficient(simplified(sp.diff(f, t))) for f in (alpha, sigma))
-        self.wronskian = Coefficient(simplified(sp.diff(alpha, t) * sigma - alpha * sp.diff(sigma, t)))
-        self.log_snr = Coefficient(2 * sp.log(alpha) - 2 * sp.log(sigma))
-        _check_path(self)
+
+    @property
+    def d_alpha(self) -> Coefficient:
+        """alpha'."""
+        return self._once("d_alpha", lambda: Coefficient(simplified(sp.diff(self.alpha.expr, t))))
+
+    @property
+    def d_sigma(self) -> Coefficient:
+        """sigma'."""
+        return self._once("d_sigma", lambda: Coefficient(simplified(sp.diff(self.sigma.expr, t))))
+
+    @property
+    def wronskian(self) -> Coefficient:
+        """W = alpha' sigma - alpha sigma'."""
+        return self._once("wronskian", lambda: Coefficient(simplified(_wronskian(self.alpha.expr, self.sigma.expr))))
+
+    @property
+    def log_snr(self) -> Coefficient:
+        """log(alpha^2 / sigma^2)."""
+        return self._once("log_snr", lambda: Coefficient(2 * sp.log(self.alpha.expr) - 2 * sp.log(self.sigma.expr)))
+
+    def _once(self, key: Hashable, derive: Callable[[], Derived]) -> Derived:
+        """What ``derive`` gives, derived at the first call with this key."""
+        if key not in self._derived:
+            self._derived[key] = derive()
+        result: Derived = self._derived[key]
+        return result
 
     # Time conventions
 
@@ -62,7 +89,7 @@ class Path:
         return cls(*(e.subs(t, 1 - t) for e in exprs), name=name)
 
     def in_paper_time(self) -> Path:
-        """The same path with time running from data at 0 to noise at 1: t -> 1 - t in alpha and sigma, all else follows.
+        """The same path, time running from data at 0 to noise at 1: t -> 1 - t in alpha and sigma, all else follows.
 
         For formulas, not for sampling: everything in ``training`` takes paths with data at t = 1.
         """
@@ -99,7 +126,9 @@ class Path:
         quantities.check_quantity(quantity, "target: quantity")
         return self._combine(self.row(quantity), data, noise, t)
 
-    def _combine(self, weights: tuple[Coefficient, Coefficient], data: Tensor, noise: Tensor, t: Tensor | float) -> Tensor:
+    def _combine(
+        self, weights: tuple[Coefficient, Coefficient], data: Tensor, noise: Tensor, t: Tensor | float
+    ) -> Tensor:
         if data.shape != noise.shape:
             raise ValueError(
                 f"noise: must have the shape of data, {tuple(data.shape)}, got {tuple(noise.shape)}. "
@@ -108,22 +137,28 @@ class Path:
         of_data, of_noise = at(weights, t, data)
         return of_data * data + of_noise * noise
 
-    @functools.cache  # noqa: B019 - a handful of paths live as long as the process
     def row(self, quantity: str) -> tuple[Coefficient, Coefficient]:
         """The weights of data and noise in ``quantity``."""
         quantities.check_quantity(quantity, "row: quantity")
-        of_data, of_noise = quantities.row(quantity, self.alpha.expr, self.sigma.expr)
-        return Coefficient(simplified(of_data)), Coefficient(simplified(of_noise))
+
+        def derive() -> tuple[Coefficient, Coefficient]:
+            of_data, of_noise = quantities.row(quantity, self.alpha.expr, self.sigma.expr)
+            return Coefficient(simplified(of_data)), Coefficient(simplified(of_noise))
+
+        return self._once(("row", quantity), derive)
 
     # Conversions
 
-    @functools.cache  # noqa: B019
     def conversion(self, source: str, target: str) -> tuple[Coefficient, Coefficient]:
         """(a, b) of target = a x_t + b source, for any two of velocity, score, noise and data."""
         quantities.check_quantity(source, "conversion: source")
         quantities.check_quantity(target, "conversion: target")
-        a, b = quantities.conversion(source, target, self.alpha.expr, self.sigma.expr)
-        return Coefficient(a), Coefficient(b)
+
+        def derive() -> tuple[Coefficient, Coefficient]:
+            a, b = quantities.conversion(source, target, self.alpha.expr, self.sigma.expr)
+            return Coefficient(a), Coefficient(b)
+
+        return self._once(("conversion", source, target), derive)
 
     def convert(self, prediction: Tensor, x_t: Tensor, t: Tensor | float, *, source: str, target: str) -> Tensor:
         """The ``target`` that belongs to a ``source`` predicted at x_t; shapes as ``x_t``, t scalar or (batch,)."""
@@ -139,11 +174,10 @@ class Path:
 
     # Dynamics
 
-    @functools.cache  # noqa: B019
     def ode(self, prediction: str) -> Dynamics:
         """The probability-flow ODE dx = v dt = (a x + b prediction) dt."""
         quantities.check_quantity(prediction, "ode: prediction")
-        return dynamics.ode(prediction, self.alpha.expr, self.sigma.expr)
+        return self._once(("ode", prediction), lambda: dynamics.ode(prediction, self.alpha.expr, self.sigma.expr))
 
     def sde(self, prediction: str, w: DiffusionLike) -> Dynamics:
         """The SDE dx = (v + w/2 score) dt + sqrt(w) dW from noise to data, with drift a x + b prediction.
@@ -201,40 +235,39 @@ class Path:
         return rf"$\displaystyle x_t = \left({alpha}\right) \mathrm{{data}} + \left({sigma}\right) \mathrm{{noise}}$"
 
 
-def _check_path(path: Path) -> None:
+def _wronskian(alpha: sp.Expr, sigma: sp.Expr) -> sp.Expr:
+    return sp.diff(alpha, t) * sigma - alpha * sp.diff(sigma, t)
+
+
+def _check_path(name: str, alpha: sp.Expr, sigma: sp.Expr, towards_data: int) -> None:
     steps = np.geomspace(1e-6, 0.5, 400)
     times = np.unique(np.concatenate([steps, np.linspace(0.0, 1.0, 601)[1:-1], 1.0 - steps]))
 
-    def require(coefficient: Coefficient, holds: Callable[[FloatArray], FloatArray], what: str) -> None:
-        try:
-            with np.errstate(all="ignore"):
-                values = coefficient(times)
-        except ArithmeticError as error:
-            raise ValueError(f"{path.name} is no path: {what}; {error}") from None
+    def require(expr: sp.Expr, holds: Callable[[FloatArray], FloatArray], what: str) -> None:
+        values = sampled(expr, times)
         bad = np.flatnonzero(~(np.isfinite(values) & holds(values)))
         if bad.size:
             at_time = f"at t = {times[bad[0]]:.6g} it is {values[bad[0]]:.6g}"
-            raise ValueError(f"{path.name} is no path: {what}; {at_time}.")
+            raise ValueError(f"{name} is no path: {what}; {at_time}.")
 
-    require(path.alpha, lambda v: v >= 0, "alpha must be finite, real and >= 0 on (0, 1)")
-    require(path.sigma, lambda v: v >= 0, "sigma must be finite, real and >= 0 on (0, 1)")
-    direction = "increase" if path.data_end == 1 else "decrease"
-    sign = 1 if path.data_end == 1 else -1
+    require(alpha, lambda v: v >= 0, "alpha must be finite, real and >= 0 on (0, 1)")
+    require(sigma, lambda v: v >= 0, "sigma must be finite, real and >= 0 on (0, 1)")
+    direction = "increase" if towards_data == 1 else "decrease"
     require(
-        path.wronskian,
-        lambda v: sign * v > 0,
+        _wronskian(alpha, sigma),
+        lambda v: towards_data * v > 0,
         f"the log-SNR must {direction} strictly on (0, 1), the sign of alpha' sigma - alpha sigma'",
     )
-    for end, small, large in (("noise", path.alpha, path.sigma), ("data", path.sigma, path.alpha)):
-        time = path.end(end)
-        _check_end(path, end, time, small.limit(time), large.limit(time))
+    noise_end, data_end = (0, 1) if towards_data == 1 else (1, 0)
+    _check_end(name, "noise", noise_end, "alpha / sigma", alpha, sigma)
+    _check_end(name, "data", data_end, "sigma / alpha", sigma, alpha)
 
 
-def _check_end(path: Path, end: str, time: int, small: sp.Expr, large: sp.Expr) -> None:
+def _check_end(name: str, end: str, time: int, ratio: str, vanishing: sp.Expr, other: sp.Expr) -> None:
+    small, large = limit(vanishing, time), limit(other, time)
     if not (large.is_finite and large > 0 and small >= 0 and small / large <= MAX_END_RATIO):
-        ratio = "alpha / sigma" if end == "noise" else "sigma / alpha"
-        got = f"{sp.N(small, 4)} / {sp.N(large, 4)}"
         raise ValueError(
-            f"{path.name} is no path: t = {time} must be the {end} end, with {ratio} at most {MAX_END_RATIO}, "
-            f"got {got}. Time runs from noise at 0 to data at 1; Path.from_paper_time takes the reverse."
+            f"{name} is no path: t = {time} must be the {end} end, with {ratio} at most {MAX_END_RATIO}, "
+            f"got {sp.N(small, 4)} / {sp.N(large, 4)}. Time runs from noise at 0 to data at 1; "
+            "Path.from_paper_time takes the reverse."
         )

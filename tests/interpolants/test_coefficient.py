@@ -1,0 +1,172 @@
+"""Coefficients: accurate to rounding on all of [0, 1], exact at the ends, and careful about what they are given."""
+
+import math
+
+import mpmath
+import numpy as np
+import pytest
+import sympy as sp
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from mpmath import mpf
+from strategies import LIBRARY, PATHS, inner_times, paths
+
+import interpolants as ip
+from interpolants.coefficient import Coefficient, at, interval
+
+NEAR_ENDS = [10.0**-k for k in range(1, 8)] + [1 - 10.0**-k for k in range(1, 8)] + [0.0, 0.25, 0.5, 0.75, 1.0]
+
+
+def log_alpha_vp(t):
+    s = 1 - t
+    return -(s**2) * (mpf(20) - mpf("0.1")) / 4 - s * mpf("0.1") / 2
+
+
+HAND_WRITTEN = {
+    ("linear", "alpha"): lambda t: t,
+    ("linear", "sigma"): lambda t: 1 - t,
+    ("gvp", "alpha"): lambda t: mpmath.sin(mpmath.pi * t / 2),
+    ("gvp", "sigma"): lambda t: mpmath.cos(mpmath.pi * t / 2),
+    ("gvp", "d_sigma"): lambda t: -mpmath.pi / 2 * mpmath.sin(mpmath.pi * t / 2),
+    ("vp", "alpha"): lambda t: mpmath.exp(log_alpha_vp(t)),
+    ("vp", "sigma"): lambda t: mpmath.sqrt(1 - mpmath.exp(2 * log_alpha_vp(t))),
+    ("vp", "d_alpha"): lambda t: mpmath.exp(log_alpha_vp(t)) * ((1 - t) * mpf("9.95") + mpf("0.05")),
+    ("vp", "log_snr"): lambda t: mpmath.log(mpmath.exp(2 * log_alpha_vp(t)) / (1 - mpmath.exp(2 * log_alpha_vp(t)))),
+}
+
+
+@pytest.mark.parametrize(("name", "attribute"), HAND_WRITTEN)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_values_agree_with_sixty_digit_arithmetic_next_to_both_ends(name, attribute, dtype):
+    coefficient = getattr(ip.by_name(name), attribute)
+    times = torch.tensor(NEAR_ENDS, dtype=dtype)
+    if attribute == "log_snr":
+        times = times[(times > 0) & (times < 1)]
+    with mpmath.workdps(60):
+        exact = [HAND_WRITTEN[name, attribute](mpf(time)) for time in times.tolist()]
+        errors = [abs(mpf(got) - want) for got, want in zip(coefficient(times).tolist(), exact, strict=True)]
+        # float32: correctly rounded but for the last bit. float64: a few roundings of the formula.
+        bound = 0.51 * 2.0**-23 if dtype == torch.float32 else 40 * 2.0**-53
+        for time, error, want in zip(times.tolist(), errors, exact, strict=True):
+            assert error <= bound * abs(want) or error < 1e-50, f"t = {time}: {want}"
+
+
+@given(path=paths(), t=inner_times)
+def test_derivatives_agree_with_autograd_and_the_wronskian_with_its_definition(path, t):
+    time = torch.tensor(t, dtype=torch.float64, requires_grad=True)
+    d_alpha, d_sigma = (torch.autograd.grad(f(time) + 0 * time, time)[0] for f in (path.alpha, path.sigma))
+    torch.testing.assert_close(path.d_alpha(time), d_alpha, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(path.d_sigma(time), d_sigma, rtol=1e-12, atol=1e-12)
+    wronskian = d_alpha * path.sigma(time) - path.alpha(time) * d_sigma
+    torch.testing.assert_close(path.wronskian(time), wronskian, rtol=1e-11, atol=1e-12)
+    assert path.log_snr(t) == pytest.approx(2 * math.log(path.alpha(t) / path.sigma(t)), rel=1e-12, abs=1e-12)
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda p: p.name)
+def test_no_conversion_is_nan_and_each_is_infinite_exactly_where_its_limit_is(path):
+    times = torch.tensor(NEAR_ENDS, dtype=torch.float64)
+    for source in ip.QUANTITIES:
+        for target in ip.QUANTITIES:
+            for coefficient in path.conversion(source, target):
+                values = coefficient(times)
+                assert not values.isnan().any()
+                for end in (0, 1):
+                    at_end = coefficient(float(end))
+                    assert at_end == pytest.approx(float(coefficient.limit(end)), rel=1e-14)
+                assert values[(times > 0) & (times < 1)].isfinite().all()
+
+
+def test_limits_are_those_found_by_hand():
+    a, b = ip.vp().conversion("velocity", "score")
+    assert (a.limit(1), b.limit(1)) == (-1, 20)  # score = (alpha / alpha') v - x, and alpha'(1) = 1/20
+    a, b = ip.linear().conversion("velocity", "score")
+    assert (a.limit(0), a.limit(1), b.limit(1)) == (-1, -sp.oo, sp.oo)
+    assert ip.gvp().wronskian.expr == sp.pi / 2
+    assert ip.vp().alpha.limit(0) == sp.exp(sp.Rational(-201, 40))
+
+
+def test_gradients_through_removable_singularities_and_poles_are_not_nan():
+    removable = Coefficient(sp.sin(sp.pi * ip.t) / ip.t)
+    time = torch.tensor([0.0, 0.3, 1.0], dtype=torch.float64, requires_grad=True)
+    value = removable(time)
+    assert value[0].item() == pytest.approx(math.pi)
+    value.sum().backward()
+    assert torch.isfinite(time.grad).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [(), (1,), (5,), (2, 3), (0,)])
+def test_tensor_in_tensor_of_equal_shape_and_dtype_out(dtype, shape):
+    for coefficient in (ip.vp().sigma, ip.linear().d_alpha):
+        value = coefficient(torch.full(shape, 0.5, dtype=dtype))
+        assert (value.shape, value.dtype) == (shape, dtype)
+    assert isinstance(ip.vp().sigma(0.5), float)
+    assert ip.vp().sigma(np.full(3, 0.5, np.float32)).dtype == np.float32
+
+
+def test_torch_and_numpy_and_float_agree():
+    times = np.linspace(0, 1, 101)
+    for path in LIBRARY:
+        for coefficient in (path.alpha, path.sigma, path.d_alpha, *path.conversion("noise", "velocity")):
+            from_torch = coefficient(torch.from_numpy(times)).numpy()
+            np.testing.assert_allclose(from_torch, coefficient(times), rtol=1e-13)
+            assert coefficient(0.3) == pytest.approx(coefficient(times)[30], rel=1e-13)
+
+
+def test_a_compiled_graph_and_vmap_give_the_same_values():
+    coefficient = ip.gvp().conversion("velocity", "score")[1]
+    times = torch.linspace(0, 0.9, 8, dtype=torch.float64)
+    compiled = torch.compile(coefficient, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(times), coefficient(times))
+    torch.testing.assert_close(torch.func.vmap(coefficient)(times), coefficient(times))
+
+
+@pytest.mark.parametrize("bad", [-1e-3, 1.001, math.nan, math.inf])
+def test_a_time_outside_the_unit_interval_is_refused(bad):
+    for time in (bad, torch.tensor([0.5, bad]), np.array([0.5, bad])):
+        with pytest.raises(ValueError, match=r"t: must lie in \[0, 1\]"):
+            ip.linear().alpha(time)
+
+
+def test_a_time_of_the_wrong_type_or_shape_is_refused():
+    with pytest.raises(TypeError, match=r"must be floating point, got torch\.int64\. For step k of n pass k / n"):
+        ip.linear().alpha(torch.tensor([0, 1]))
+    with pytest.raises(TypeError, match="got str"):
+        ip.linear().alpha("0.5")
+    x = torch.zeros(4, 3, 8, 8)
+    for shape in ((3,), (4, 1), (1, 4), (1,)):
+        with pytest.raises(ValueError, match=r"must be a scalar or have shape \(batch,\) = \(4,\)"):
+            ip.linear().interpolate(x, x, torch.zeros(shape))
+    with pytest.raises(TypeError, match=r"state must be floating point, got torch\.uint8"):
+        ip.linear().interpolate(x.byte(), x.byte(), 0.5)
+
+
+@given(batch=st.integers(1, 4), dims=st.integers(0, 3), scalar=st.booleans())
+def test_broadcasting_is_per_sample(batch, dims, scalar):
+    x = torch.ones((batch, *range(2, 2 + dims)), dtype=torch.float64)
+    time = torch.tensor(0.25) if scalar else torch.arange(batch) / 8
+    (value,) = at((ip.linear().alpha,), time, x)
+    expected = [0.25 if scalar else i / 8 for i in range(batch)]
+    assert ((value * x).reshape(batch, -1)[:, -1]).tolist() == expected
+
+
+def test_intervals_stop_where_the_gain_is_reached_and_their_ends_are_float32():
+    linear, vp = ip.linear(), ip.vp()
+    assert interval(linear.conversion("velocity", "noise")) == (0.0, 1.0)
+    start, stop = interval(linear.conversion("noise", "velocity"))  # 1/t and -1/t
+    assert stop == 1.0
+    assert start == pytest.approx(1e-3, rel=0.01)
+    assert start >= 1e-3
+    assert linear.conversion("noise", "velocity")[0](start) <= 1e3
+    start, stop = interval(vp.conversion("noise", "velocity"))  # of order 1 / sqrt(1 - t)
+    assert start == 0.0
+    assert 0.99999 < stop < 1.0
+    assert np.float32(stop) == stop
+    with pytest.raises(ValueError, match="Raise max_gain"):
+        interval(linear.conversion("noise", "velocity"), max_gain=0.5)
+
+
+def test_latex_and_repr_show_the_expression():
+    assert ip.gvp().wronskian._repr_latex_() == r"$\displaystyle \frac{\pi}{2}$"
+    assert repr(ip.linear().sigma) == "Coefficient(1 - t)"

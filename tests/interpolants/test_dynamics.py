@@ -1,0 +1,142 @@
+"""The ODE and the SDEs: their coefficients by hand, and the Fokker-Planck equation on an exact Gaussian."""
+
+import pytest
+import sympy as sp
+import torch
+from gaussian import gaussian_log_marginal, tensor
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import LIBRARY, inner_times, paths, quantities, real, stds
+
+import interpolants as ip
+
+t = ip.t
+W_NAMES = list(ip.diffusion.CHOICES)
+
+
+def exact_gaussian(quantity, x, time, path, mean, std):
+    """The conditional mean of each quantity for data ~ N(mean, std^2), by hand."""
+    alpha, sigma = path.alpha(time), path.sigma(time)
+    residual = (x - alpha * mean) / (alpha**2 * std**2 + sigma**2)
+    data, noise = mean + alpha * std**2 * residual, sigma * residual
+    velocity = path.d_alpha(time) * data + path.d_sigma(time) * noise
+    return {"data": data, "noise": noise, "velocity": velocity, "score": -residual}[quantity]
+
+
+@given(
+    path=paths(),
+    prediction=quantities(),
+    w=st.sampled_from(["0", *W_NAMES]),
+    time=inner_times,
+    mean=real,
+    std=stds,
+    x=real,
+)
+def test_every_drift_satisfies_the_fokker_planck_equation(path, prediction, w, time, mean, std, x):
+    """d log p/dt + drift d log p/dx + d drift/dx - w/2 (d^2 log p/dx^2 + (d log p/dx)^2) = 0, all by autograd."""
+    dynamics = path.ode(prediction) if w == "0" else path.sde(prediction, w=w)
+    time, x = tensor(time).requires_grad_(), tensor(x).requires_grad_()
+    log_p = gaussian_log_marginal(x, time, path, mean, std)
+    d_t, d_x = torch.autograd.grad(log_p.sum(), (time, x), create_graph=True)
+    (d_xx,) = torch.autograd.grad(d_x.sum(), x)
+    fixed = time.detach()
+    drift = dynamics.drift(x, exact_gaussian(prediction, x, fixed, path, mean, std), fixed)
+    (divergence,) = torch.autograd.grad(drift.sum(), x)
+    terms = [d_t, drift * d_x, divergence, -0.5 * dynamics.w(fixed) * (d_xx + d_x**2)]
+    scale = max(term.abs().item() for term in terms)
+    assert abs(sum(term.item() for term in terms)) <= 1e-9 * max(scale, 1.0)
+
+
+def test_vp_forward_sde_emerges_from_alpha_alone():
+    f, g_squared = ip.vp().forward_sde()
+    assert sp.expand(g_squared.expr) == 20 - sp.Rational(199, 10) * t
+    assert sp.expand(f.expr + g_squared.expr / 2) == 0  # f = -beta/2
+    _, g_squared = ip.vp().in_paper_time().forward_sde()
+    assert sp.expand(g_squared.expr) == sp.Rational(1, 10) + sp.Rational(199, 10) * t
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=lambda p: p.name)
+def test_forward_sde_carries_the_moments_of_the_path_to_noise(path):
+    """In tau = 1 - t: d alpha/dtau = f alpha and d sigma^2/dtau = 2 f sigma^2 + g^2."""
+    f, g_squared = path.forward_sde()
+    for time in (0.1, 0.5, 0.9):
+        alpha, sigma = path.alpha(time), path.sigma(time)
+        assert -path.d_alpha(time) == pytest.approx(f(time) * alpha)
+        assert -2 * sigma * path.d_sigma(time) == pytest.approx(2 * f(time) * sigma**2 + g_squared(time))
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=lambda p: p.name)
+def test_kl_optimal_is_the_forward_amplitude_and_half_of_each_named_w_is_the_official_diffusion(path):
+    official = {
+        "constant": lambda s: 1.0,
+        "sigma": lambda s: path.sigma(s),
+        "linear": lambda s: 1 - s,
+        "decreasing": lambda s: 0.25 * (torch.cos(tensor(torch.pi * s)).item() + 1) ** 2,
+        "sin_squared": lambda s: torch.sin(tensor(torch.pi * s)).item() ** 2,
+        "kl_optimal": lambda s: path.forward_sde().g_squared(s) / 2,
+    }
+    assert official.keys() == ip.diffusion.CHOICES.keys()
+    for name, half in official.items():
+        for s in (0.2, 0.5, 0.9):
+            assert path.sde("velocity", w=name).w(s) == pytest.approx(2 * half(s))
+
+
+def test_sde_with_w_of_two_sigma_is_bounded_on_all_of_the_linear_path():
+    sde = ip.linear().sde("velocity", w=ip.diffusion.sigma())
+    assert (sp.expand(sde.a.expr), sp.expand(sde.b.expr)) == (-1, 1 + t)  # v + sigma score = v + t v - x
+    assert sde.interval() == (0.0, 1.0)
+    times = torch.linspace(0, 1, 1001, dtype=torch.float64)
+    assert sde.a(times).isfinite().all()
+    assert sde.b(times).isfinite().all()
+    assert sde.diffusion(times)[-1] == 0.0
+
+
+def test_vp_score_and_constant_w_are_bounded_at_the_data_end():
+    assert ip.vp().sde("velocity", w="constant").interval() == (0.0, 1.0)
+    assert ip.linear().sde("velocity", w="constant").interval()[1] < 1.0
+
+
+def test_sde_is_the_ode_where_w_is_zero_and_in_paper_time_the_score_pulls_the_other_way():
+    for path in LIBRARY:
+        sde, ode = path.sde("noise", w=0), path.ode("noise")
+        assert [sde.a(0.3), sde.b(0.3)] == pytest.approx([ode.a(0.3), ode.b(0.3)], rel=1e-13)
+        forward, backward = path.sde("velocity", w="1"), path.in_paper_time().sde("velocity", w="1")
+        x, v, s = tensor(0.4), tensor(-0.3), 0.3
+        torch.testing.assert_close(backward.drift(x, -v, 1 - s), -forward.drift(x, v, s))
+
+
+def test_w_in_every_form_is_the_same():
+    path = ip.linear()
+    forms = [ip.diffusion.linear(), "linear", "2*(1-t)", 2 * (1 - t), "2-2*t"]
+    assert len({sp.expand(path.sde("velocity", w=w).w.expr) for w in forms}) == 1
+    assert path.sde("velocity", w=0.5).w.expr == sp.Rational(1, 2)
+
+
+@pytest.mark.parametrize(
+    ("w", "message"),
+    [
+        (-1.0, r"w: must be finite and >= 0 on \(0, 1\), got -1 = -1 at t = "),
+        ("t-0.5", r"w: must be finite and >= 0"),
+        ("1/(t-0.5)", r"w: must be finite and >= 0"),
+        ("sigmaa", r"w: unknown name 'sigmaa'.* Named choices: constant, sigma, linear"),
+        (float("nan"), r"number must be finite"),
+    ],
+)
+def test_a_w_that_is_no_squared_amplitude_is_refused(w, message):
+    with pytest.raises(ValueError, match=message):
+        ip.linear().sde("velocity", w=w)
+
+
+def test_a_time_and_a_state_of_different_batches_are_refused():
+    x = torch.zeros(3, 2)
+    with pytest.raises(ValueError, match=r"shape \(batch,\) = \(3,\)"):
+        ip.linear().ode("noise").drift(x, x, torch.zeros(2))
+
+
+def test_a_diffusion_is_finite_where_its_limit_is():
+    """w score for w = (1 + cos(pi t))^2 / 2 on the linear path: (1 + cos)^2 = O((1-t)^4) beats 1/(1-t)."""
+    sde = ip.linear().sde("velocity", w="decreasing")
+    times = 1 - torch.tensor([1e-3, 1e-5, 1e-7, 0.0], dtype=torch.float64)
+    s = 1 - times
+    expected = -(torch.pi**4) * s**3 / 16  # a = -w/2 / (1-t), 1 + cos(pi t) = pi^2 s^2 / 2 + O(s^4)
+    torch.testing.assert_close(sde.a(times), expected, rtol=1e-5, atol=0.0)

@@ -1,0 +1,149 @@
+"""Paths: what is one, the conversions between quantities, and the reversal of time."""
+
+import pickle
+
+import pytest
+import sympy as sp
+import torch
+from gaussian import conditional_mean_of_data, gaussian_log_marginal, tensor
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import LIBRARY, PATHS, inner_times, paths, quantities, real, stds
+
+import interpolants as ip
+
+
+@given(path=paths(), t=inner_times, mean=real, std=stds, x=real, source=st.sampled_from(["velocity", "noise", "data"]))
+def test_score_of_any_prediction_is_the_gradient_of_the_log_marginal(path, t, mean, std, x, source):
+    """For data ~ N(mean, std^2) the marginal is known in closed form, and autograd differentiates it."""
+    t, x = tensor(t), tensor(x).requires_grad_()
+    (score,) = torch.autograd.grad(gaussian_log_marginal(x, t, path, mean, std).sum(), x)
+    x = x.detach()
+    data = conditional_mean_of_data(x, t, path, mean, std)
+    noise = (x - path.alpha(t) * data) / path.sigma(t)
+    predictions = {"data": data, "noise": noise, "velocity": path.d_alpha(t) * data + path.d_sigma(t) * noise}
+    converted = path.convert(predictions[source], x, t[0], source=source, target="score")
+    torch.testing.assert_close(converted, score, rtol=1e-7, atol=1e-7)
+
+
+@given(path=paths(), t=inner_times, data=real, noise=real, source=quantities(), target=quantities())
+def test_every_conversion_maps_one_target_to_the_other_and_back(path, t, data, noise, source, target):
+    data, noise = tensor(data), tensor(noise)
+    x_t = path.interpolate(data, noise, t)
+    given_value, wanted = path.target(source, data, noise, t), path.target(target, data, noise, t)
+    converted = path.convert(given_value, x_t, t, source=source, target=target)
+    torch.testing.assert_close(converted, wanted, rtol=1e-8, atol=1e-8)
+    back = path.convert(converted, x_t, t, source=target, target=source)
+    torch.testing.assert_close(back, given_value, rtol=1e-7, atol=1e-7)
+
+
+@given(path=paths(), t=inner_times, data=real, noise=real)
+def test_velocity_is_the_time_derivative_of_the_interpolant(path, t, data, noise):
+    time = tensor(t).requires_grad_()
+    data, noise = tensor(data), tensor(noise)
+    (derivative,) = torch.autograd.grad(path.interpolate(data, noise, time).sum(), time)
+    torch.testing.assert_close(path.target("velocity", data, noise, time.detach()), derivative, rtol=1e-9, atol=1e-9)
+
+
+def test_targets_are_the_table():
+    data, noise, t = tensor(2.0), tensor(-3.0), tensor(0.25)
+    path = ip.linear()
+    assert path.interpolate(data, noise, t).item() == 0.25 * 2 - 0.75 * 3
+    assert path.target("velocity", data, noise, t).item() == 5.0
+    assert path.target("score", data, noise, t).item() == 3.0 / 0.75
+    assert path.target("noise", data, noise, t).item() == -3.0
+    assert path.target("data", data, noise, t).item() == 2.0
+
+
+def test_ends_of_the_library_are_exact():
+    data, noise = torch.randn(2, 4, 3)
+    for path in LIBRARY:
+        assert torch.equal(path.interpolate(data, noise, 1.0), data)
+    for path in (ip.linear(), ip.gvp()):
+        assert torch.equal(path.interpolate(data, noise, 0.0), noise)
+
+
+@pytest.mark.parametrize(
+    ("alpha", "sigma", "message"),
+    [
+        ("1-t", "t", r"log-SNR must increase strictly .* at t = \S+ it is -1"),
+        ("t-0.5", "1-t", r"alpha must be finite, real and >= 0 on \(0, 1\); at t = 1e-06 it is -0.499999"),
+        ("t", "sqrt(0.5-t)", r"sigma must be finite, real and >= 0 .* it is nan"),
+        ("t", "1/(t-0.5)**2-t", r"sigma must be finite"),
+        ("t", "1+t", r"t = 1 must be the data end, with sigma / alpha at most 1/4, got 2.000 / 1.000"),
+        ("1", "2-t", r"t = 0 must be the noise end, with alpha / sigma at most 1/4, got 1.000 / 2.000"),
+        ("t", "1/t-1", r"t = 0 must be the noise end, .* got 0 / oo"),
+        ("0", "1-t", r"log-SNR must increase strictly"),
+        ("t", "s", r"sigma: unknown name 's'"),
+    ],
+)
+def test_what_is_no_path_is_refused_with_the_reason_and_the_time(alpha, sigma, message):
+    with pytest.raises(ValueError, match=message):
+        ip.Path(alpha, sigma)
+
+
+def test_alpha_may_fall_where_the_ratio_still_rises():
+    ip.Path("4*t*(1.1-t)", "1-t")
+
+
+def test_unknown_quantities_are_refused_with_the_valid_ones():
+    path, x = ip.linear(), torch.zeros(2, 3)
+    for call in (
+        lambda: path.target("velocty", x, x, 0.5),
+        lambda: path.conversion("velocty", "score"),
+        lambda: path.conversion("score", "velocty"),
+        lambda: path.convert(x, x, 0.5, source="velocty", target="velocty"),
+        lambda: path.ode("velocty"),
+        lambda: path.sde("velocty", w=1),
+        lambda: path.loss_weight("velocty", space="noise"),
+        lambda: path.loss_weight("noise", space="velocty"),
+    ):
+        with pytest.raises(
+            ValueError, match=r"must be one of velocity, score, noise, data, got 'velocty'. Did you mean"
+        ):
+            call()
+
+
+def test_shapes_that_differ_are_refused():
+    x = torch.zeros(2, 3)
+    with pytest.raises(ValueError, match=r"noise: must have the shape of data, \(2, 3\), got \(3,\)"):
+        ip.linear().interpolate(x, x[0], 0.5)
+    with pytest.raises(ValueError, match=r"prediction must have the shape of x_t"):
+        ip.linear().convert(x[:1], x, 0.5, source="noise", target="data")
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda p: p.name)
+def test_paper_time_reverses_the_velocity_and_keeps_what_has_no_direction(path):
+    reversed_path = path.in_paper_time()
+    assert (path.data_end, reversed_path.data_end) == (1, 0)
+    data, noise, t = tensor(0.7, -1.1), tensor(1.3, 0.2), tensor(0.2, 0.65)
+    torch.testing.assert_close(reversed_path.interpolate(data, noise, 1 - t), path.interpolate(data, noise, t))
+    for quantity, sign in (("velocity", -1), ("score", 1), ("noise", 1), ("data", 1)):
+        torch.testing.assert_close(
+            reversed_path.target(quantity, data, noise, 1 - t), sign * path.target(quantity, data, noise, t)
+        )
+    assert ip.Path.from_paper_time(reversed_path.alpha.expr, reversed_path.sigma.expr) == path
+    assert reversed_path.in_paper_time() is reversed_path
+
+
+def test_text_sympy_and_library_give_one_path_and_a_path_can_be_stored():
+    text = ip.Path("sin(pi*t/2)", "cos(pi*t/2)")
+    assert text == ip.gvp() == ip.Path(sp.sin(sp.pi * ip.t / 2), sp.cos(sp.pi * ip.t / 2))
+    assert hash(text) == hash(ip.gvp())
+    assert text != ip.linear()
+    assert pickle.loads(pickle.dumps(ip.vp())) == ip.vp()
+    for path in PATHS:  # str(expr) is the form in which a checkpoint keeps a path
+        assert ip.Path(str(path.alpha.expr), str(path.sigma.expr)) == path
+    assert "sin" in text._repr_latex_()
+
+
+def test_library_by_name_and_its_parameters():
+    assert ip.by_name("vp") == ip.vp(0.1, 20.0)
+    assert ip.vp(0.1, 10.0) != ip.vp()
+    with pytest.raises(ValueError, match="Did you mean 'linear'"):
+        ip.by_name("lineer")
+    for bad in ((0.0, 20.0), (5.0, 1.0), (-1.0, 2.0)):
+        with pytest.raises(ValueError, match="0 < beta_min <= beta_max"):
+            ip.vp(*bad)
+    with pytest.raises(ValueError, match="must be the noise end"):
+        ip.vp(0.1, 1.0)
