@@ -20,7 +20,8 @@ class Coefficient:
     r"""A function c(t) on [0, 1], such as alpha, sigma, or the a of a conversion target = a x_t + b source.
 
     ``c.expr`` is exact; ``c(t)`` evaluates in float64 and rounds once to the dtype of t, ``c.kernel`` evaluates in that
-    of t and checks nothing; ``c.limit(1)`` is the exact one-sided limit. At an end where the expression is 0/0, ``c(t)`` is the limit, and at a pole the signed infinity.
+    of t and checks nothing; ``c.limit(1)`` is the exact one-sided limit. At an end where the expression is 0/0,
+    ``c(t)`` is the limit, and at a pole the signed infinity.
 
     >>> import interpolants as ip
     >>> a, b = ip.vp().conversion("velocity", "score")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from interpolants import Path
 from interpolants.quantities import check_quantity
@@ -70,6 +71,19 @@ class Field:
                 f"Field: the network must return the shape of x, {tuple(x.shape)}, got {tuple(prediction.shape)}."
             )
         return prediction
+
+    @contextmanager
+    def evaluation_mode(self) -> Iterator[None]:
+        """Within it a torch network is in evaluation mode: one in training mode would drop classes while it samples."""
+        modules = list(self.model.modules()) if isinstance(self.model, nn.Module) else []
+        before = [module.training for module in modules]
+        for module in modules:
+            module.training = False
+        try:
+            yield
+        finally:
+            for module, training in zip(modules, before, strict=True):
+                module.training = training
 
     def quantity(self, name: str, x: Tensor, t: Tensor | float, y: Tensor | None = None) -> Tensor:
         """The velocity, score, noise or data at (x, t), converted from the prediction."""

@@ -73,10 +73,11 @@ def sample_ode(
         return dynamics.drift(x, field.predict(x, time, y), time)
 
     times = grid if trajectory else grid[[0, -1]]
-    states = torchdiffeq.odeint(
-        drift, _initial_state(field, noise, start), times, rtol=rtol, atol=atol, method=method, options=options
-    )
-    states = _finish(states, lambda x: drift(grid[-1], x), stop)
+    with field.evaluation_mode():
+        states = torchdiffeq.odeint(
+            drift, _initial_state(field, noise, start), times, rtol=rtol, atol=atol, method=method, options=options
+        )
+        states = _finish(states, lambda x: drift(grid[-1], x), stop)
     return states if trajectory else states[-1]
 
 
@@ -125,19 +126,20 @@ def sample_sde(
     )
     brownian = SampleNoise(noise[0].numel(), range(len(noise)) if indices is None else indices, seed, noise)
     times = torch.arange(num_steps + 1, dtype=torch.float64)
-    states = torchsde.sdeint(
-        equation,
-        _initial_state(field, noise, start).flatten(1),
-        times if trajectory else times[[0, -1]],
-        bm=brownian,
-        dt=1.0,
-        method="euler",
-    ).reshape(-1, *noise.shape)
 
     def drift(x: Tensor) -> Tensor:
         return dynamics.drift(x, field.predict(x, stop, y), stop)
 
-    states = _finish(states, drift, stop)
+    with field.evaluation_mode():
+        states = torchsde.sdeint(
+            equation,
+            _initial_state(field, noise, start).flatten(1),
+            times if trajectory else times[[0, -1]],
+            bm=brownian,
+            dt=1.0,
+            method="euler",
+        )
+        states = _finish(states.reshape(-1, *noise.shape), drift, stop)
     return states if trajectory else states[-1]
 
 
@@ -265,7 +267,7 @@ def log_likelihood(
                 divergence += scale * (gradient.flatten(1) * direction).sum(1)
         return velocity.detach(), divergence.detach()
 
-    with torch.no_grad():
+    with torch.no_grad(), field.evaluation_mode():
         times = torch.tensor([stop, start], dtype=torch.float64, device=data.device)
         initial = (data, torch.zeros(len(data), dtype=data.dtype, device=data.device))
         x, integral = torchdiffeq.odeint(
@@ -316,6 +318,6 @@ def _check_bounded(field: Field, w: DiffusionLike) -> None:
         if poles:
             raise ValueError(
                 f"w: {dynamics.w.expr} makes the drift unbounded at t = {end} on the path {field.path.name}: its "
-                f"coefficient is {poles[0]}. Choose a w that is 0 there as fast as sigma, such as diffusion.sigma(), or "
-                "pass an interval inside (0, 1)."
+                f"coefficient is {poles[0]}. Choose a w that is 0 there as fast as sigma, such as "
+                "diffusion.sigma(), or pass an interval inside (0, 1)."
             )

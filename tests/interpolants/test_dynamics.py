@@ -105,6 +105,14 @@ def test_sde_is_the_ode_where_w_is_zero_and_in_paper_time_the_score_pulls_the_ot
         torch.testing.assert_close(backward.drift(x, -v, 1 - s), -forward.drift(x, v, s))
 
 
+def test_diffusion_is_the_root_of_w_and_no_noise_enters_the_ode():
+    for path in LIBRARY:
+        for w in ("sigma", "linear", "0.3"):
+            sde, times = path.sde("velocity", w=w), torch.linspace(0, 1, 11, dtype=torch.float64)
+            torch.testing.assert_close(sde.diffusion(times) ** 2, sde.w(times))
+        assert path.ode("velocity").diffusion(torch.tensor([0.5])).item() == 0.0
+
+
 def test_w_in_every_form_is_the_same():
     path = ip.linear()
     forms = [ip.diffusion.linear(), "linear", "2*(1-t)", 2 * (1 - t), "2-2*t"]

@@ -33,7 +33,8 @@ HOSTILE = [
     "t\x00", "E1", "\u0442", "t if t else t", "t; t", "",
     "'t'", "f'{t}'", "t[0]", "sin", "sin(t, t)", "sin(x=t)", "sin(*t)", "open(t)", "1e999",
     "True", "1j", "t @ t", "t // 1",
-    "t % 1", "~t", "not t", "t < 1", "t and t", "yield", "sqrt(-1)", "1/0", "log(0)", "factorial(10**9)", "-" * 499 + "t",
+    "t % 1", "~t", "not t", "t < 1", "t and t", "yield", "sqrt(-1)", "1/0", "log(0)", "factorial(10**9)",
+    "-" * 499 + "t",
     "10**10", "2**exp(exp(exp(exp(9))))", "((((1/10**64)**64)**64)**64)**64", "exp(exp(exp(exp(9**9))))",
 ]  # fmt: skip
 

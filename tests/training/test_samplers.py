@@ -186,6 +186,22 @@ def test_images_and_labels_pass_through():
     torch.testing.assert_close(sample_sde(field, noise, w="0", num_steps=4, seed=0, y=y), expected)
 
 
+def test_a_network_in_training_mode_drops_no_class_while_it_samples_and_stays_in_it():
+    class Dropping(torch.nn.Module):
+        def forward(self, x, t, y):
+            return torch.zeros_like(x) if self.training else y.to(x.dtype)[:, None].expand_as(x)
+
+    noise, y = torch.zeros(2, 3), torch.tensor([1, 2])
+    model = Dropping().train()
+    field = Field(model, ip.linear())
+    for samples in (
+        sample_ode(field, noise, num_steps=2, y=y),
+        sample_sde(field, noise, w="0", num_steps=2, seed=0, y=y),
+    ):
+        assert samples[:, 0].tolist() == [1.0, 2.0]
+        assert model.training
+
+
 @pytest.mark.parametrize("path", [ip.linear(), ip.gvp()], ids=lambda p: p.name)
 def test_log_likelihood_is_the_density_of_the_mixture(path):
     x = mixture().sample(16, torch.Generator().manual_seed(0))

@@ -1,0 +1,1 @@
+"""Scripts to run and to copy."""

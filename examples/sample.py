@@ -1,0 +1,59 @@
+"""Sample from a run by the ODE and by the SDE: python examples/sample.py --config examples/configs/digits.yaml.
+
+Flags override the file: --sampling.ode.method dopri5, --sampling.sde.w sin_squared, --sampling.guidance_scale 1.5, ...
+"""
+
+import json
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from models import SiT
+from training import Field, sample_ode, sample_sde
+from training.checkpoint import find
+from training.config import Config, run_script
+from training.data import digits
+from training.evaluation import draw
+from training.figures import sample_grid, trajectory_figure
+
+
+def main(config: Config) -> None:
+    """Draw with the EMA weights, and write samples, grids and trajectories into the folder of the run."""
+    run, settings = Path(config.run), config.sampling
+    checkpoint = find(run)
+    field = checkpoint.field(guidance_scale=settings.guidance_scale, device=config.torch_device())
+    real, real_labels = digits("heldout")
+    for kind, sampler in (("ode", settings.ode), ("sde", settings.sde)):
+        samples, labels = draw(field, sampler, settings)
+        about = {
+            "checkpoint": checkpoint.digest,
+            "sampler": str(sampler),
+            "guidance_scale": settings.guidance_scale,
+            "seed": settings.seed,
+        }
+        np.savez(run / f"samples_{kind}.npz", samples=samples, labels=labels, about=json.dumps(about))
+        figure = sample_grid(samples, labels, real, real_labels, title=f"Samples: {sampler}")
+        figure.savefig(run / f"samples_{kind}.png", dpi=150)
+        print(f"{len(samples)} samples by {sampler}, after {checkpoint.step} steps: {run}/samples_{kind}.png and .npz")
+    trajectory(field, config).savefig(run / "trajectory.png", dpi=150)
+    print(f"the same noise from t = 0 to t = 1: {run}/trajectory.png")
+
+
+def trajectory(field: Field, config: Config, num_steps: int = 80, columns: int = 9) -> Figure:
+    """The states of both samplers from the same noise, one row a class."""
+    settings, device, model = config.sampling, config.torch_device(), cast(SiT, field.model)
+    y = torch.arange(min(10, model.num_classes), device=device)
+    generator = torch.Generator().manual_seed(settings.seed)
+    noise = torch.randn(len(y), *model.input_shape, generator=generator).to(device)
+    ode = sample_ode(field, noise, num_steps=num_steps, method=settings.ode.method, y=y, trajectory=True)
+    sde = sample_sde(field, noise, w=settings.sde.w, num_steps=num_steps, seed=settings.seed, y=y, trajectory=True)
+    every = num_steps // (columns - 1)
+    states = {f"ODE, {settings.ode.method}": ode[::every].cpu(), f"SDE, w = {settings.sde.w}": sde[::every].cpu()}
+    return trajectory_figure(states, times=torch.linspace(0, 1, columns).tolist(), labels=y.tolist())
+
+
+if __name__ == "__main__":
+    run_script(main)

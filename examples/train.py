@@ -1,0 +1,24 @@
+"""Train a SiT, or resume: python examples/train.py --config examples/configs/digits.yaml [--training.steps 1500]."""
+
+from pathlib import Path
+
+from interpolants import diffusion
+from training.config import Config, run_script
+from training.figures import loss_figure, path_figure
+from training.trainer import Trainer, read_log
+
+
+def main(config: Config) -> None:
+    """Train, then draw the path and the loss into the folder of the run."""
+    trainer = Trainer(config)
+    if not trainer.fit():
+        return
+    run = Path(config.run)
+    ws = {name.replace("_", " "): choice(1.0) for name, choice in diffusion.CHOICES.items()}
+    path_figure(trainer.loss.path, ws).savefig(run / "path.png", dpi=150)
+    loss_figure(read_log(trainer.log_file)).savefig(run / "loss.png", dpi=150)
+    print(f"trained {trainer.step} steps in {trainer.seconds:.0f} s; see {run}/loss.png and {run}/path.png")
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,152 @@
+"""The scripts as a user runs them, on a network of one token an image, and what they say to a mistake."""
+
+import json
+import runpy
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from training.checkpoint import latest
+from training.data import digits
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+SMALL = (
+    "--model.name=SiT-T/8", "--data.batch_size=8", "--training.steps=3", "--training.checkpoint_every=2",
+    "--sampling.num_samples=20", "--sampling.ode.num_steps=2", "--sampling.sde.num_steps=2",
+)  # fmt: skip
+
+
+def arguments(folder: Path, *flags: str) -> list[str]:
+    return ["--config", str(EXAMPLES / "configs" / "digits.yaml"), "--run", str(folder), *SMALL, *flags]
+
+
+def call(name: str, *flags: str) -> int:
+    """Run a script in this process; returns its exit code."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [name, *flags])
+        patch.setattr(warnings, "formatwarning", warnings.formatwarning)  # put back afterwards
+        try:
+            runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+        except SystemExit as ended:
+            return int(ended.code or 0)
+    return 0
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "digits"
+    for name in ("train.py", "sample.py", "evaluate.py"):
+        assert call(name, *arguments(folder)) == 0
+    return folder
+
+
+def test_the_chain_leaves_what_it_promises(run):
+    files = ("loss", "path", "samples_ode", "samples_sde", "trajectory")
+    assert all((run / f"{name}.png").read_bytes().startswith(b"\x89PNG") for name in files)
+    assert latest(run).step == 3
+    for kind in ("ode", "sde"):
+        with np.load(run / f"samples_{kind}.npz", allow_pickle=False) as content:
+            assert content["samples"].shape == (20, 1, 8, 8)
+            assert content["samples"].dtype == np.float32
+            assert np.bincount(content["labels"]).tolist() == [2] * 10
+
+
+def test_the_metrics_are_those_of_the_samples(run):
+    metrics = json.loads((run / "metrics.json").read_text())
+    with np.load(run / "samples_ode.npz") as content:
+        samples = content["samples"].clip(-1, 1)
+    distances = [min(np.linalg.norm(s - r) for r in digits("train")[0].numpy()) for s in samples]
+    ode = metrics["sets"]["ode"]
+    assert ode["nearest_median"] == pytest.approx(np.sort(distances)[9], rel=1e-5)
+    assert ode["drawn"]["sampler"] == "ODE, heun2, 2 steps"
+    assert metrics["sets"]["real, held out"]["agreement"] >= 0.97
+    assert metrics["sets"]["real, training"]["frechet_pixels"] < ode["frechet_pixels"]
+    assert len(metrics["one_checkpoint_many_samplers"]) == 6
+    assert metrics["training"]["steps"] == 3
+    assert metrics["training"]["seconds"] > 0
+
+
+def test_again_it_is_done_and_more_steps_resume(run, capsys):
+    assert call("train.py", *arguments(run)) == 0
+    assert capsys.readouterr().out.startswith(f"done: {run} has made 3 of 3 steps\n")
+
+
+def test_samples_of_another_checkpoint_are_not_measured(run, tmp_path, capsys):
+    for kind in ("ode", "sde"):
+        (tmp_path / f"samples_{kind}.npz").write_bytes((run / f"samples_{kind}.npz").read_bytes())
+    assert call("train.py", *arguments(tmp_path, "--training.steps=1")) == 0
+    capsys.readouterr()
+    assert call("evaluate.py", *arguments(tmp_path)) == 2
+    assert "samples_ode.npz: the samples are not from the newest checkpoint" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["sample.py", "evaluate.py"])
+def test_without_a_checkpoint_there_is_one_clear_line(name, tmp_path, capsys):
+    assert call(name, *arguments(tmp_path / "none")) == 2
+    assert capsys.readouterr().err == (
+        f"error: {tmp_path / 'none'}: there is no checkpoint. Train first: examples/train.py writes one.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--training.stps=3"], "error: config: there is no setting 'training.stps'. Nearest: 'training.steps'.\n"),
+        (["--path.alpha=t**", "--path.sigma=1-t"], "error: alpha: 't**' is not an expression"),
+        (["--path.alpha=1-t", "--path.sigma=t"], "error: (1 - t, t) is no path"),
+        (["--seed=1"], "the run was begun with other settings: seed was 0, is 1"),
+    ],
+)
+def test_a_mistake_is_one_clear_line(run, flags, message, capsys):
+    assert call("train.py", *arguments(run, *flags)) == 2
+    said = capsys.readouterr()
+    assert message in said.err
+    assert said.err.count("\n") == 1
+    assert said.out == ""
+
+
+def test_a_w_that_no_sampler_can_use_is_one_clear_line(run, capsys):
+    assert call("sample.py", *arguments(run, "--sampling.sde.w=t - 1")) == 2
+    assert capsys.readouterr().err.startswith("error: w: must be finite and >= 0 on (0, 1)")
+
+
+def test_damaged_checkpoints_are_named_a_line_each(tmp_path):
+    """As a user sees it: in a process of its own."""
+    assert call("train.py", *arguments(tmp_path)) == 0
+    older, newer = sorted((tmp_path / "checkpoints").glob("*/ema.safetensors"))
+    for file in (older, newer):
+        file.write_bytes(file.read_bytes()[:-1])
+    command = [sys.executable, EXAMPLES / "sample.py", *arguments(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    for line, file in zip(done.stderr.splitlines(), (newer, older, older), strict=True):
+        assert f"{file}: damaged, its SHA-256 is not the one in checkpoint.json." in line
+    assert [line.split(":")[0] for line in done.stderr.splitlines()] == ["warning", "warning", "error"]
+
+
+def test_sigterm_saves_and_the_same_command_resumes(tmp_path, capsys):
+    flags = arguments(tmp_path, "--training.steps=100000", "--training.checkpoint_every=100000")
+    with subprocess.Popen(
+        [sys.executable, EXAMPLES / "train.py", *flags], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        deadline = time.monotonic() + 120
+        while not ((log := tmp_path / "log.jsonl").exists() and log.stat().st_size) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        said, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    step = latest(tmp_path).step
+    assert said == f"stopped by SIGTERM after step {step} of 100000, saved. The same command resumes.\n"
+    assert call("train.py", *arguments(tmp_path, f"--training.steps={step + 1}")) == 0
+    assert latest(tmp_path).step == step + 1
+
+
+def test_the_settings_can_be_printed(capsys):
+    assert call("train.py", "--print_config") == 0
+    assert "steps: " in capsys.readouterr().out

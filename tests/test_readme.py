@@ -1,0 +1,23 @@
+"""The README's Python runs as it stands."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+BLOCKS = re.findall(r"```python\n(.*?)```", (Path(__file__).parents[1] / "README.md").read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("code", BLOCKS, ids=lambda code: code.split("\n")[1][:30])
+def test_code_of_the_readme_runs(code):
+    names: dict[str, object] = {}
+    torch.manual_seed(0)
+    exec(compile(code, "README.md", "exec"), names)
+    results = [value for value in names.values() if isinstance(value, torch.Tensor) and value.is_floating_point()]
+    assert results
+    assert all(value.isfinite().all() for value in results)
+
+
+def test_both_uses_are_shown():
+    assert len(BLOCKS) == 2

@@ -1,0 +1,156 @@
+import dataclasses
+from pathlib import Path
+
+import pytest
+import yaml
+
+import interpolants as ip
+from training.config import Config, ODEConfig, PathText, SDEConfig, TrainingConfig, flat, read_config, run_script
+
+DIGITS = Path(__file__).parents[2] / "examples" / "configs" / "digits.yaml"
+
+
+def test_the_example_says_what_is_read():
+    written, read = (
+        flat(yaml.safe_load(DIGITS.read_text())),
+        flat(dataclasses.asdict(read_config(["--config", str(DIGITS)]))),
+    )
+    assert written.items() <= read.items()
+
+
+def test_without_arguments_there_are_defaults():
+    assert read_config([]) == Config()
+
+
+def test_a_flag_has_precedence_over_the_file(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("seed: 3\ntraining: {steps: 7}\nsampling: {sde: {w: 1 - t}}\n")
+    config = read_config(["--config", str(file), "--training.steps", "9"])
+    assert (config.seed, config.training.steps, config.sampling.sde.w) == (3, 9, "1 - t")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--path", "{alpha: t**2, sigma: 1 - t}"], ["--path.alpha", "t**2", "--path.sigma", "1 - t"]]
+)
+def test_a_path_may_be_text(arguments):
+    config = read_config(arguments)
+    assert config.path == PathText("t**2", "1 - t")
+    assert config.interpolant() == ip.Path("t**2", "1 - t")
+
+
+def test_what_is_printed_can_be_read_again(tmp_path, capsys):
+    flags = [
+        "--training.steps",
+        "3",
+        "--path.alpha",
+        "t**2",
+        "--path.sigma",
+        "1 - t",
+        "--sampling.ode.method",
+        "dopri5",
+    ]
+    with pytest.raises(SystemExit) as ended:
+        read_config([*flags, "--print_config"])
+    assert ended.value.code in (0, None)
+    (tmp_path / "printed.yaml").write_text(capsys.readouterr().out)
+    assert read_config(["--config", str(tmp_path / "printed.yaml")]) == read_config(flags)
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "nearest"),
+    [
+        ("training: {stps: 3}", "training.stps", "training.steps"),
+        ("trainig: {steps: 3}", "trainig.steps", "training.steps"),
+        ("sampling: {ode: {metod: euler}}", "sampling.ode.metod", "sampling.ode.method"),
+        ("sed: 3", "sed", "seed"),
+    ],
+)
+def test_an_unknown_key_of_a_file_is_refused_with_the_nearest(tmp_path, text, key, nearest):
+    file = tmp_path / "run.yaml"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=f"^config: there is no setting '{key}'. Nearest: '{nearest}'.$"):
+        read_config(["--config", str(file)])
+
+
+def test_an_unknown_key_of_a_path_is_refused(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("path: {alpha: t, sigm: 1 - t}")
+    with pytest.raises(
+        ValueError, match=r"^config: path must be the name of a path, or a mapping with alpha and sigma"
+    ):
+        read_config(["--config", str(file)])
+
+
+@pytest.mark.parametrize(
+    ("flag", "nearest"), [("training.step", "training.steps"), ("sampling.sde.v", "sampling.sde.w"), ("rnu", "run")]
+)
+def test_an_unknown_flag_is_refused_with_the_nearest(flag, nearest):
+    with pytest.raises(ValueError, match=f"^config: there is no setting '{flag}'. Nearest: '{nearest}'.$"):
+        read_config([f"--{flag}", "3"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--training.steps", "0"], "config: training.steps must be at least 1, got 0"),
+        (["--training.steps", "many"], "training.steps.*Expected a <class 'int'>"),
+        (["--training.learning_rate", "0"], "config: training.learning_rate must be positive, got 0.0"),
+        (["--training.warmup_steps", "-1"], "config: training.warmup_steps must be at least 0, got -1"),
+        (["--training.ema_decay", "1"], r"config: training.ema_decay must be in \[0, 1\), got 1.0"),
+        (["--data.name", "cifar"], "config: data.name must be digits, got 'cifar'"),
+        (["--data.batch_size", "0"], "config: data.batch_size must be at least 1, got 0"),
+        (["--seed", "-1"], "config: seed must be at least 0, got -1"),
+        (["--path", "linaer"], "path: must be one of linear, gvp, vp, got 'linaer'. Did you mean 'linear'"),
+        (["--path.alpha", "t", "--path.sigma", "t"], "no path"),
+        (["--path.alpha", "t"], "config: path must be the name of a path, or a mapping with alpha and sigma"),
+        (["--path", "{alpha: t, sigm: 1 - t}"], "path: must be one of linear, gvp, vp, got '{alpha: t, sigm: 1 - t}'"),
+        (["--prediction", "speed"], "prediction must be one of velocity, score, noise, data, got 'speed'"),
+        (["--space", "speed"], "space must be one of velocity, score, noise, data, got 'speed'"),
+        (["--sampling.ode.method", "eulr"], "config: sampling.ode.method must be one of .*got 'eulr'"),
+        (["--sampling.sde.w", "sgma"], "w: unknown name 'sgma'.*Named choices: constant, sigma"),
+        (["--sampling.num_samples", "1"], "config: sampling.num_samples must be at least 2, got 1"),
+        (["--device", "abacus"], "config: device must be available, got 'abacus'"),
+        (["--config", "nowhere.yaml"], "File does not exist"),
+        (["stray"], "stray"),
+    ],
+)
+def test_a_wrong_value_is_one_clear_line(arguments, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        read_config(arguments)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_sampler_says_what_it_is():
+    assert str(ODEConfig("heun2", 25)) == "ODE, heun2, 25 steps"
+    assert str(ODEConfig("dopri5", 25)) == "ODE, dopri5"
+    assert str(SDEConfig("1 - t", 10)) == "SDE, w = 1 - t, 10 steps"
+
+
+def test_settings_cannot_be_changed_after_they_were_checked():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        TrainingConfig().steps = 0
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("bad value"), TypeError("bad type"), OSError("no disk"), FloatingPointError("nan")]
+)
+def test_a_script_ends_a_users_mistake_in_one_line(monkeypatch, capsys, error):
+    def main(config):
+        raise error
+
+    monkeypatch.setattr("sys.argv", ["script"])
+    monkeypatch.setattr("warnings.formatwarning", None)
+    with pytest.raises(SystemExit) as ended:
+        run_script(main)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == f"error: {error}\n"
+
+
+def test_a_script_hides_no_fault_of_its_own(monkeypatch):
+    def main(config):
+        raise KeyError("a bug")
+
+    monkeypatch.setattr("sys.argv", ["script"])
+    monkeypatch.setattr("warnings.formatwarning", None)
+    with pytest.raises(KeyError):
+        run_script(main)

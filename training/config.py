@@ -1,0 +1,288 @@
+"""The settings of a run: frozen dataclasses, read from YAML and flags, checked before anything starts."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+import sys
+import warnings
+from argparse import ArgumentError
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jsonargparse
+import torch
+
+import interpolants
+from training.objectives import InterpolantLoss
+from training.samplers import ADAPTIVE_METHODS, FIXED_METHODS
+
+
+@dataclass(frozen=True)
+class PathText:
+    """A path of your own, as text in t: 0 is noise, 1 is data.
+
+    Args:
+        alpha: Weight of the data, such as "sin(pi*t/2)".
+        sigma: Weight of the noise, such as "cos(pi*t/2)".
+    """
+
+    alpha: str
+    sigma: str
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network, which checks these settings itself when it is built.
+
+    Args:
+        name: Size and patch, such as SiT-T/2.
+        input_size: Height and width of the data.
+        in_channels: Channels of the data.
+        num_classes: Number of classes; there is one more, the null class.
+        class_dropout: Probability that training replaces a label by the null class.
+    """
+
+    name: str = "SiT-T/2"
+    input_size: int = 8
+    in_channels: int = 1
+    num_classes: int = 10
+    class_dropout: float = 0.1
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What to train on.
+
+    Args:
+        name: digits.
+        batch_size: Samples a step.
+    """
+
+    name: str = "digits"
+    batch_size: int = 128
+
+    def __post_init__(self) -> None:
+        _require(self.name == "digits", "data.name", "digits", self.name)
+        _require(self.batch_size >= 1, "data.batch_size", "at least 1", self.batch_size)
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How to train: AdamW, with a learning rate that rises linearly and then stays.
+
+    Args:
+        steps: Of the optimizer. May be raised later: the run goes on as if it had been so from the start.
+        learning_rate: After the warm-up.
+        warmup_steps: Over which it rises.
+        weight_decay: Of AdamW.
+        clip_norm: The gradient is scaled down to this norm where it is longer.
+        ema_decay: Of the average of the weights that is sampled from.
+        checkpoint_every: Steps from one checkpoint to the next.
+        keep: Checkpoints kept, the last ones.
+        log_every: Steps from one line of the log to the next.
+    """
+
+    steps: int = 1000
+    learning_rate: float = 1e-3
+    warmup_steps: int = 50
+    weight_decay: float = 0.0
+    clip_norm: float = 1.0
+    ema_decay: float = 0.99
+    checkpoint_every: int = 250
+    keep: int = 2
+    log_every: int = 10
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "checkpoint_every", "keep", "log_every"):
+            _require(getattr(self, name) >= 1, f"training.{name}", "at least 1", getattr(self, name))
+        for name in ("warmup_steps", "weight_decay"):
+            _require(getattr(self, name) >= 0, f"training.{name}", "at least 0", getattr(self, name))
+        for name in ("learning_rate", "clip_norm"):
+            _require(getattr(self, name) > 0, f"training.{name}", "positive", getattr(self, name))
+        _require(0 <= self.ema_decay < 1, "training.ema_decay", "in [0, 1)", self.ema_decay)
+
+
+@dataclass(frozen=True)
+class ODEConfig:
+    """The ODE sampler.
+
+    Args:
+        method: Of torchdiffeq, such as euler, heun2 or dopri5.
+        num_steps: Of a fixed-step method.
+    """
+
+    method: str = "heun2"
+    num_steps: int = 50
+
+    def __post_init__(self) -> None:
+        methods = (*FIXED_METHODS, *ADAPTIVE_METHODS)
+        _require(self.method in methods, "sampling.ode.method", f"one of {', '.join(methods)}", self.method)
+        _require(self.num_steps >= 1, "sampling.ode.num_steps", "at least 1", self.num_steps)
+
+    def __str__(self) -> str:
+        return f"ODE, {self.method}" + (f", {self.num_steps} steps" if self.method in FIXED_METHODS else "")
+
+
+@dataclass(frozen=True)
+class SDEConfig:
+    """The SDE sampler.
+
+    Args:
+        w: Squared noise amplitude: the name of a choice, such as sigma or sin_squared, or text in t.
+        num_steps: Of Euler-Maruyama.
+    """
+
+    w: str = "sigma"
+    num_steps: int = 250
+
+    def __post_init__(self) -> None:
+        interpolants.diffusion.choose(self.w)
+        _require(self.num_steps >= 1, "sampling.sde.num_steps", "at least 1", self.num_steps)
+
+    def __str__(self) -> str:
+        return f"SDE, w = {self.w}, {self.num_steps} steps"
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """What to sample from the trained network.
+
+    Args:
+        num_samples: Shared equally by the classes.
+        batch_size: Samples at a time; those of a fixed-step method do not depend on it.
+        seed: Of the noise at t = 0 and of the SDE.
+        guidance_scale: Of classifier-free guidance; 1 is none.
+        ode: The ODE sampler.
+        sde: The SDE sampler.
+    """
+
+    num_samples: int = 1000
+    batch_size: int = 500
+    seed: int = 0
+    guidance_scale: float = 1.0
+    ode: ODEConfig = field(default_factory=ODEConfig)
+    sde: SDEConfig = field(default_factory=SDEConfig)
+
+    def __post_init__(self) -> None:
+        _require(self.num_samples >= 2, "sampling.num_samples", "at least 2", self.num_samples)
+        _require(self.batch_size >= 1, "sampling.batch_size", "at least 1", self.batch_size)
+        _require(self.seed >= 0, "sampling.seed", "at least 0", self.seed)
+
+
+@dataclass(frozen=True)
+class Config:
+    """A run.
+
+    Args:
+        run: Folder to which all is written.
+        seed: Of the weights, the data order, the times and the noise of training.
+        device: auto (an accelerator where there is one), or cpu, cuda, ...
+        path: linear, gvp or vp, or alpha and sigma as text.
+        prediction: What the network predicts: velocity, score, noise or data.
+        space: In which quantity the loss measures the error; null is the usual one of the prediction.
+        model: The network.
+        data: What to train on.
+        training: How to train.
+        sampling: What to sample.
+    """
+
+    run: str = "runs/digits"
+    seed: int = 0
+    device: str = "auto"
+    path: str | PathText = "linear"
+    prediction: str = "velocity"
+    space: str | None = None
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+
+    def __post_init__(self) -> None:
+        _require(self.seed >= 0, "seed", "at least 0", self.seed)
+        self.loss()  # Checks path, prediction and space where they are used.
+        self.torch_device()
+
+    def loss(self) -> InterpolantLoss:
+        """The objective on the path."""
+        return InterpolantLoss(self.interpolant(), self.prediction, self.space)
+
+    def interpolant(self) -> interpolants.Path:
+        """The path."""
+        if isinstance(self.path, str):
+            return interpolants.by_name(self.path)
+        return interpolants.Path(self.path.alpha, self.path.sigma)
+
+    def torch_device(self) -> torch.device:
+        """Where to compute.
+
+        Raises:
+            ValueError: If there is no such device here.
+        """
+        if self.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            return torch.empty(0, device=self.device).device
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"config: device must be available, got {self.device!r}: {reason}") from None
+
+
+def read_config(arguments: Sequence[str] | None = None) -> Config:
+    """A Config from flags (``--config file.yaml --training.steps 5``); by default those of the command line.
+
+    Raises:
+        ValueError: One line that says what is wrong; an unknown key with the nearest that there is.
+    """
+    parser = jsonargparse.ArgumentParser(
+        exit_on_error=False, allow_abbrev=False, description="Settings, from a YAML file and flags."
+    )
+    parser.add_argument("--config", action="config", help="YAML file; flags after it have precedence.")
+    parser.add_class_arguments(Config)
+    try:
+        settings = parser.instantiate(parser.parse_args(arguments))
+    except ArgumentError as error:
+        raise ValueError(_one_line(str(error))) from None
+    return Config(**{each.name: settings[each.name] for each in dataclasses.fields(Config)})
+
+
+def run_script(main: Callable[[Config], None]) -> None:
+    """Call ``main`` with the settings of the command line; a user's mistake ends in one line and exit code 2."""
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+    try:
+        main(read_config())
+    except (ValueError, TypeError, OSError, FloatingPointError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def flat(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested settings as ``{"training.steps": 5, ...}``."""
+    if not isinstance(config, dict):
+        return {prefix: config}
+    dot = prefix and prefix + "."
+    return {key: value for name, inner in config.items() for key, value in flat(inner, dot + name).items()}
+
+
+def _require(holds: bool, name: str, contract: str, value: object) -> None:
+    if not holds:
+        raise ValueError(f"config: {name} must be {contract}, got {value!r}.")
+
+
+def _one_line(message: str) -> str:
+    """A parser's message on one line, with the nearest valid key where one is unknown."""
+    if 'Parser key "path"' in message:
+        return "config: path must be the name of a path, or a mapping with alpha and sigma as text and nothing else."
+    for unknown in (r"unrecognized arguments: --([\w.]+)", r"Option '([\w.]+)' is not accepted"):
+        if found := re.search(unknown, message):
+            return _unknown(found[1])
+    if found := re.search(r"Group '([\w.]+)' does not accept option '([\w.]+)'", message):
+        return _unknown(f"{found[1]}.{found[2]}")
+    return "config: " + " ".join(message.split())
+
+
+def _unknown(key: str) -> str:
+    near = difflib.get_close_matches(key, flat(dataclasses.asdict(Config())), n=1, cutoff=0.0)
+    return f"config: there is no setting {key!r}. Nearest: {near[0]!r}."
