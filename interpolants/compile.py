@@ -33,6 +33,7 @@ ArrayFunction = Callable[[Any], Any]
 
 FUNCTIONS = ("sin", "cos", "tan", "sinh", "cosh", "tanh", "exp", "expm1", "log", "sqrt", "where", "full_like")
 _RENAMED = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "Abs": "abs"}
+_EXAMPLE = {"torch": torch.tensor([0.3], dtype=torch.float64), "numpy": np.array([0.3])}
 _TOLERANCE = 4e-15
 _END_PROBES = tuple(10.0**-k for k in (1, 2, 3, 5, 7, 10))
 _MIDDLE_PROBES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
@@ -105,6 +106,16 @@ def _assemble(form: Form, backend: str) -> ArrayFunction:
     return halves
 
 
+def most_accurate(*equal: sp.Expr) -> sp.Expr:
+    """That of several equal expressions whose best form has the smallest error; the first where it is exact enough."""
+    errors = []
+    for expr in equal:
+        errors.append(_error(_most_accurate_form(expr), expr) if expr.has(t) else 0.0)
+        if errors[-1] <= 10 * _TOLERANCE:
+            return expr
+    return equal[int(np.argmin(errors))]
+
+
 @functools.cache
 def _most_accurate_form(expr: sp.Expr) -> Form:
     in_t = stable(expr)
@@ -166,9 +177,25 @@ def _lambdify(expr: sp.Expr, backend: str) -> ArrayFunction:
     if not expr.has(t):
         value, full_like = _to_float(expr), _namespace(backend)["full_like"]
         return lambda time: full_like(time, value)
-    function: ArrayFunction = sp.lambdify(t, expr, modules=[_namespace(backend)], printer=_ArrayPrinter(), cse=True)
+    function: ArrayFunction = sp.lambdify(
+        t, _with_float_constants(expr), modules=[_namespace(backend)], printer=_ArrayPrinter(), cse=True
+    )
+    if isinstance(constant := function(_EXAMPLE[backend]), float):  # all that depended on t was a common subexpression
+        full_like = _namespace(backend)["full_like"]
+        return lambda time: full_like(time, constant)
     # A pole has a value, the signed infinity: numpy's warnings about it are of no use.
     return np.errstate(all="ignore")(function) if backend == "numpy" else function
+
+
+def _with_float_constants(expr: sp.Expr) -> sp.Expr:
+    """Each irrational constant as one number: its factors alone may be complex where the product is real."""
+    if expr.is_number:
+        return expr if expr.is_Rational else sp.Float(sp.re(sp.N(expr, 30)), 30)
+    if expr.is_Mul or expr.is_Add:
+        constants = [argument for argument in expr.args if argument.is_number]
+        others = [_with_float_constants(argument) for argument in expr.args if not argument.is_number]
+        return expr.func(_with_float_constants(expr.func(*constants)), *others)
+    return expr.func(*map(_with_float_constants, expr.args)) if expr.args else expr
 
 
 class _ArrayPrinter(PythonCodePrinter):  # type: ignore[misc]

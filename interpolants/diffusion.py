@@ -24,8 +24,10 @@ class Diffusion:
     name: str
     of_path: Callable[[sp.Expr, sp.Expr], sp.Expr] = field(compare=False)
 
-    def expr(self, alpha: sp.Expr, sigma: sp.Expr) -> sp.Expr:
-        """w on the path (alpha, sigma) with data at t = 1."""
+    def expr(self, alpha: sp.Expr, sigma: sp.Expr, towards_data: int = 1) -> sp.Expr:
+        """w on the path (alpha, sigma); with ``towards_data`` -1, the path's time and that of w is the paper's."""
+        if towards_data == -1:
+            return self.expr(alpha.subs(t, 1 - t), sigma.subs(t, 1 - t)).subs(t, 1 - t)
         return simplified(self.of_path(alpha, sigma))
 
 
@@ -74,6 +76,8 @@ CHOICES: dict[str, Callable[[float], Diffusion]] = {
 
 def choose(w: DiffusionLike) -> Diffusion:
     """A Diffusion from one, from the name of a choice, from text in t, from sympy or from a number.
+
+    t is 0 at the noise and 1 at the data here, whichever way the time of the path runs that it is used on.
 
     Raises:
         ValueError: If text is neither the name of a choice nor an expression in t.

@@ -15,6 +15,7 @@ import sympy as sp
 from torch import Tensor
 
 from interpolants.coefficient import Coefficient, at, interval
+from interpolants.compile import most_accurate
 from interpolants.diffusion import Diffusion
 from interpolants.expression import t
 from interpolants.quantities import conversion
@@ -74,16 +75,21 @@ def sde(prediction: str, w: Diffusion, alpha: sp.Expr, sigma: sp.Expr, towards_d
     Raises:
         ValueError: If w is negative or not finite somewhere inside (0, 1).
     """
-    amplitude = w.expr(alpha, sigma)
+    amplitude = w.expr(alpha, sigma, towards_data)
     _check_amplitude(amplitude, w.name)
     (a_v, b_v), (a_s, b_s) = (conversion(prediction, target, alpha, sigma) for target in ("velocity", "score"))
     half = towards_data * amplitude / 2
-    a, b = simplified(a_v + simplified(half * a_s)), simplified(b_v + simplified(half * b_s))
+    a, b = _sum(a_v, simplified(half * a_s)), _sum(b_v, simplified(half * b_s))
     return Dynamics(a, b, amplitude, f"SDE of the {prediction}, w = {w.name}")
 
 
+def _sum(first: sp.Expr, second: sp.Expr) -> sp.Expr:
+    """The sum in lowest terms, where poles of the two may cancel, or as it stands, whichever evaluates better."""
+    return most_accurate(simplified(first + second), first + second)
+
+
 class ForwardSDE:
-    """dX = f X dtau + g dW from data to noise, tau = 1 - t: the process whose reversal generates.
+    """dX = f X dtau + g dW from data to noise, tau the time from the data: the process whose reversal generates.
 
     Attributes:
         f: Coefficient of the linear drift.
@@ -97,7 +103,7 @@ class ForwardSDE:
         return iter((self.f, self.g_squared))
 
     def __repr__(self) -> str:
-        return f"dX = ({self.f.expr}) X dtau + sqrt({self.g_squared.expr}) dW, tau = 1 - t"
+        return f"dX = ({self.f.expr}) X dtau + sqrt({self.g_squared.expr}) dW, from data to noise"
 
 
 def forward_sde(alpha: sp.Expr, sigma: sp.Expr, towards_data: int = 1) -> ForwardSDE:

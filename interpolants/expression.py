@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 import sympy as sp
+from sympy.core.function import Application
 
 t: Final = sp.Symbol("t", nonnegative=True)
 """Time: 0 is noise, 1 is data."""
@@ -34,6 +35,8 @@ MAX_DEPTH: Final = 40
 MAX_NUMBER: Final = 10**9
 MAX_EXPONENT: Final = 64
 MAX_BITS: Final = 256
+MAX_DEGREE: Final = 256
+FUNCTION_DEGREE: Final = 3
 
 
 def exact(value: float) -> sp.Rational:
@@ -58,10 +61,19 @@ def to_expr(value: ExpressionLike, *, where: str = "expression") -> sp.Expr:
         if strangers:
             fix = "Use interpolants.t, not a symbol of your own." if "t" in strangers else "Substitute their values."
             raise ValueError(f"{where}: must depend on interpolants.t alone, got the symbols {strangers}. {fix}")
-        return sp.nsimplify(value, rational=True) if value.has(sp.Float) else value
+        _check_functions(value, where)
+        return value.xreplace({number: exact(float(number)) for number in value.atoms(sp.Float)})
     if isinstance(value, numbers.Real):
         return exact(float(value))
     raise TypeError(f"{where}: must be text, a sympy expression or a number, got {type(value).__name__}.")
+
+
+def _check_functions(expr: sp.Expr, where: str) -> None:
+    known = (*(f for f in FUNCTIONS.values() if isinstance(f, type)), sp.cot, sp.sec, sp.csc, sp.Abs)
+    strange = sorted(str(f) for f in expr.atoms(Application) if not isinstance(f, known))
+    if strange or expr.has(sp.I, sp.oo, sp.zoo, sp.nan, sp.Integral, sp.Derivative, sp.Sum):
+        what = strange[0] if strange else str(expr)
+        raise ValueError(f"{where}: must be real and made of {', '.join(FUNCTIONS)}, powers and numbers, got {what}.")
 
 
 def parse(text: str, *, where: str = "expression") -> sp.Expr:
@@ -81,7 +93,21 @@ def parse(text: str, *, where: str = "expression") -> sp.Expr:
     result = _Translator(text, where).translate(tree.body, depth=0)
     if result.has(sp.zoo, sp.oo, sp.nan, sp.I):
         raise ValueError(f"{where}: {text!r} is not finite and real.")
+    if _degree(result) > MAX_DEGREE:
+        raise ValueError(f"{where}: powers and functions may nest to degree {MAX_DEGREE} at most, got {text!r}.")
     return result
+
+
+def _degree(expr: sp.Expr) -> float:
+    """A bound on the degree as a polynomial in t; each function counts as a power of FUNCTION_DEGREE."""
+    if not expr.args:
+        return float(expr == t)
+    inner = [_degree(argument) for argument in expr.args]
+    if expr.is_Pow:
+        return inner[0] * (abs(float(expr.exp)) if expr.exp.is_number else 1.0) + inner[1] * FUNCTION_DEGREE
+    if expr.is_Mul:
+        return sum(inner)
+    return max(inner) * (1 if expr.is_Add else FUNCTION_DEGREE)
 
 
 class _Translator:

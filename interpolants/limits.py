@@ -51,20 +51,23 @@ def limit(expr: sp.Expr, end: int) -> sp.Expr:
             value = candidate()
         except (NotImplementedError, ValueError, TypeError):
             continue
-        if value.is_number and _confirmed(value, nearer):
+        if value.is_number and _confirmed(value, near, nearer):
             return value
     if mpmath.isfinite(nearer) and abs(near - nearer) <= mpmath.mpf(10) ** -15 * max(1, abs(nearer)):
         return sp.Float(nearer, 30)
     raise ArithmeticError(f"limit: {expr} has no limit at t = {end} that could be established.")
 
 
-def _confirmed(value: sp.Expr, nearer: mpmath.mpf) -> bool:
+def _confirmed(value: sp.Expr, near: mpmath.mpf, nearer: mpmath.mpf) -> bool:
     if not value.is_finite:
         return False
     with mpmath.workdps(_DIGITS):
         exact = mpmath.mpmathify(sp.N(value, _DIGITS))
-        # A finite limit may be approached as slowly as the square root of the distance, or as x log x.
-        return mpmath.im(exact) == 0 and bool(abs(nearer - exact) <= mpmath.mpf(10) ** -8 * max(1, abs(exact)))
+        if mpmath.im(exact) != 0:
+            return False
+        # A limit may be approached slowly, as a small power of the distance: then each probe must come nearer to it.
+        distance, before = abs(nearer - exact), abs(near - exact)
+        return bool(distance <= mpmath.mpf(10) ** -15 * max(1, abs(exact)) or distance <= before / 2)
 
 
 def _grows(near: mpmath.mpf, nearer: mpmath.mpf) -> bool:

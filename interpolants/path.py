@@ -193,7 +193,7 @@ class Path:
         return dynamics.sde(prediction, diffusion.choose(w), self.alpha.expr, self.sigma.expr, self._towards_data)
 
     def forward_sde(self) -> ForwardSDE:
-        """The SDE from data to noise, dX = f X dtau + g dW with tau = 1 - t; unpacks to (f, g^2)."""
+        """The SDE from data to noise, dX = f X dtau + g dW with tau the time from the data; unpacks to (f, g^2)."""
         return dynamics.forward_sde(self.alpha.expr, self.sigma.expr, self._towards_data)
 
     # Losses

@@ -8,28 +8,85 @@ exp(a) - exp(b) for a near b, 1 + cos(a) for a near pi, and a polynomial near it
 from __future__ import annotations
 
 import functools
+from typing import Final
 
 import sympy as sp
 from sympy.codegen.cfunctions import expm1
-from sympy.functions.elementary.hyperbolic import HyperbolicFunction
 from sympy.functions.elementary.trigonometric import TrigonometricFunction
 
 from interpolants.expression import t
 
+MAX_OPERATIONS: Final = 80
+"""Above so many operations the search for identities is left out: its time grows without bound."""
+
 
 @functools.cache
 def simplified(expr: sp.Expr) -> sp.Expr:
-    """The expression with everything cancelled that sympy cancels in bounded time.
+    """The expression with what cancels cancelled.
 
-    Exponentials and trigonometric functions in one expression share no identity, and sympy's search for one does not
-    end: such an expression is left as it is. What has then not been cancelled is met when it is compiled, by limits.
+    Identities are searched for within one family, trigonometric functions or exponentials; other functions of t, and
+    mixtures, are taken as unknowns of which the expression is a rational function. What is then not cancelled is met
+    when it is compiled, by limits.
     """
-    if expr.is_rational_function(t):
-        return sp.factor(expr)
-    if expr.has(TrigonometricFunction) and expr.has(sp.exp, HyperbolicFunction):
+    opaque, meanings = _constants_as_symbols(_powers_as_exponentials(expr))
+    if opaque.is_rational_function(t):
+        result = sp.factor(opaque) if sp.count_ops(opaque) <= 4 * MAX_OPERATIONS else opaque
+    elif _in_one_family(opaque, bool(meanings)) and sp.count_ops(opaque) <= MAX_OPERATIONS:
+        result = sp.simplify(opaque).rewrite(sp.functions.elementary.hyperbolic.HyperbolicFunction, sp.exp)
+    else:
+        result = _cancelled_over_functions(opaque)
+    return result.xreplace(meanings)
+
+
+def _powers_as_exponentials(expr: sp.Expr) -> sp.Expr:
+    """c**f(t) as exp(f(t) log c), for a constant c."""
+    return expr.replace(
+        lambda e: e.is_Pow and e.exp.has(t) and not e.base.has(t), lambda e: sp.exp(e.exp * sp.log(e.base))
+    )
+
+
+def _constants_as_symbols(expr: sp.Expr) -> tuple[sp.Expr, dict[sp.Symbol, sp.Expr]]:
+    """Irrational constants as symbols, since sympy would search them for identities too; and what they stand for."""
+    meanings: dict[sp.Symbol, sp.Expr] = {}
+    keep = (sp.pi, *((sp.pi / n) for n in (2, 4)))
+
+    def symbol(constant: sp.Expr) -> sp.Symbol:
+        for known, meaning in meanings.items():
+            if meaning == constant:
+                return known
+        new = sp.Dummy(f"c{len(meanings)}", positive=constant.is_positive, negative=constant.is_negative)
+        meanings[new] = constant
+        return new
+
+    def is_constant(e: sp.Expr) -> bool:
+        return (e.is_Function or e.is_Pow) and e.is_number and not e.is_Rational and e not in keep
+
+    return expr.replace(is_constant, symbol), meanings
+
+
+def _in_one_family(expr: sp.Expr, has_constants: bool) -> bool:
+    functions = {type(f) for f in expr.atoms(sp.Function)}
+    roots = [p for p in expr.atoms(sp.Pow) if p.has(t) and not p.exp.is_Integer and p.base != sp.E]
+    if all(issubclass(f, TrigonometricFunction) for f in functions):
+        return (not roots and not has_constants) or not functions
+    return functions == {sp.exp} and all(abs(p.exp.p / p.exp.q) % 0.5 == 0 for p in roots if p.exp.is_Rational)
+
+
+def _cancelled_over_functions(expr: sp.Expr) -> sp.Expr:
+    def is_unknown(e: sp.Expr) -> bool:
+        return (e.is_Function or (e.is_Pow and not e.exp.is_Integer)) and e.has(t)
+
+    unknowns = {e: sp.Dummy(f"f{i}") for i, e in enumerate(_outermost(expr, is_unknown))}
+    rational = expr.xreplace(unknowns)
+    if sp.count_ops(rational) > 2 * MAX_OPERATIONS:
         return expr
-    result = sp.simplify(expr)
-    return result if expr.has(HyperbolicFunction) else result.rewrite(HyperbolicFunction, sp.exp)
+    return sp.cancel(rational).xreplace({symbol: e for e, symbol in unknowns.items()})
+
+
+def _outermost(expr: sp.Expr, wanted) -> list[sp.Expr]:  # type: ignore[no-untyped-def]
+    if wanted(expr):
+        return [expr]
+    return list(dict.fromkeys(e for argument in expr.args for e in _outermost(argument, wanted)))
 
 
 def stable(expr: sp.Expr) -> sp.Expr:
@@ -39,7 +96,7 @@ def stable(expr: sp.Expr) -> sp.Expr:
 
 
 def _stable_sum(expr: sp.Expr) -> sp.Expr:
-    if expr.is_polynomial(t):
+    if expr.is_polynomial(t) and all(c.is_Rational for c in sp.Poly(expr, t).coeffs()):
         return sp.factor(expr)
     if len(expr.args) == 2:
         return _exponential_difference(*expr.args) or _half_angle(*expr.args) or expr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -17,7 +18,7 @@ class Field:
 
     Args:
         model: Called as ``model(x, t, y)``, or ``model(x, t)`` where y is None, with x of shape (batch, ...) and t of
-            shape (batch,) in the dtype of x; returns the shape of x. Any callable serves.
+            shape (batch,), float32 or the wider dtype of x; returns the shape of x. Any callable serves.
         path: The path of its training, data at t = 1.
         prediction: What it predicts: velocity, score, noise or data.
         guidance_scale: Of classifier-free guidance, u + guidance_scale (c - u) with c and u the predictions with the
@@ -26,8 +27,8 @@ class Field:
             arXiv:2207.12598.
 
     Raises:
-        ValueError: If ``prediction`` is unknown, the path runs in the paper's time, or guidance is asked of a network
-            that has no null class.
+        ValueError: If ``prediction`` is unknown, the path runs in the paper's time or does not end in the data itself
+            (alpha = 1), or guidance is asked of a network that has no null class.
     """
 
     def __init__(
@@ -39,6 +40,8 @@ class Field:
     ) -> None:
         check_quantity(prediction, "Field: prediction")
         require_data_at_one(path, "Field")
+        if not math.isfinite(guidance_scale):
+            raise ValueError(f"Field: guidance_scale must be finite, got {guidance_scale!r}. 1 is unguided.")
         if guidance_scale != 1.0 and getattr(model, "null_class", None) is None:
             raise ValueError(
                 f"Field: guidance_scale must be 1 for a network without model.null_class, got {guidance_scale!r}. "
@@ -54,7 +57,8 @@ class Field:
             t: Scalar or shape (batch,).
             y: Labels, shape (batch,), or None.
         """
-        time = torch.as_tensor(t, dtype=x.dtype, device=x.device).expand(x.shape[0])
+        dtype = torch.promote_types(x.dtype, torch.float32)  # bfloat16 would round 0.998 to 1
+        time = torch.as_tensor(t, dtype=dtype, device=x.device).expand(x.shape[0])
         if self.guidance_scale == 1.0:
             return self._evaluate(x, time, y)
         if y is None:
@@ -107,6 +111,13 @@ class Field:
 
 
 def require_data_at_one(path: Path, where: str) -> None:
-    """Raise ValueError for a path in the paper's time."""
+    """Raise unless x_1 is the data, up to what is left of the noise: TypeError for no path, else ValueError."""
+    if not isinstance(path, Path):
+        raise TypeError(f"{where}: path must be an interpolants.Path, got {type(path).__name__}.")
+    if abs(float(path.alpha.limit(path.data_end)) - 1.0) > 1e-6:
+        raise ValueError(
+            f"{where}: alpha must be 1 at the data end, so that samples are in the units of the data, got "
+            f"{path.alpha.limit(path.data_end)}. Divide alpha and sigma by it."
+        )
     if path.data_end != 1:
         raise ValueError(f"{where}: path must have data at t = 1, got one in the paper's time. Pass the original path.")

@@ -75,6 +75,11 @@ class InterpolantLoss:
         """The loss of each sample at given noise and times; shapes as in ``__call__``."""
         x_t = self.path.interpolate(data, noise, t)
         prediction = model(x_t, t) if y is None else model(x_t, t, y)
+        if prediction.shape != data.shape:
+            raise ValueError(
+                f"InterpolantLoss: the network must return the shape of data, {tuple(data.shape)}, "
+                f"got {tuple(prediction.shape)}."
+            )
         b, p, q = at(self._terms, t, data)
         error = b * prediction - p * data - q * noise
         return error.square().flatten(1).mean(1)

@@ -2,12 +2,14 @@
 
 All of them integrate a drift a(t) x + b(t) prediction on the interval where a and b are bounded: [0, 1], unless the
 prediction's conversion has a pole at an end, such as that of the noise at t = 0 on the linear path, where a network's
-error would be amplified without bound. From an interval that ends short of t = 1 one Euler step leads to t = 1.
+error would be amplified without bound. From an interval that ends short of t = 1 one Euler step leads to t = 1, with
+one more call of the network. The state is integrated in float32 at least; the network sees the dtype of the noise.
 """
 
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
@@ -21,7 +23,7 @@ from interpolants.diffusion import DiffusionLike
 from interpolants.dynamics import Dynamics
 from training.fields import Field
 
-FIXED_METHODS: Final = ("euler", "midpoint", "heun2", "heun3", "rk4", "explicit_adams", "implicit_adams")
+FIXED_METHODS: Final = ("euler", "midpoint", "heun2", "heun3", "rk4")
 ADAPTIVE_METHODS: Final = ("dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun")
 
 Interval = tuple[float, float]
@@ -47,7 +49,8 @@ def sample_ode(
         noise: Standard normal, shape (batch, ...); its dtype is that of the state.
         num_steps: Equal steps of a fixed-step method; an adaptive one takes its own steps, and this is only the
             number of states of its trajectory.
-        method: Of torchdiffeq. euler calls the network once a step, heun2 and midpoint twice, rk4 four times.
+        method: Of torchdiffeq. euler calls the network once a step, heun2 and midpoint twice, heun3 three times, rk4
+            four; there is one more call where the interval ends before 1.
         y: Labels, shape (batch,), or None.
         rtol, atol: Tolerances of an adaptive method.
         interval: Where to integrate; None is where the drift's coefficients are bounded.
@@ -62,7 +65,7 @@ def sample_ode(
     _check_steps(num_steps)
     _check_method(method, (*FIXED_METHODS, *ADAPTIVE_METHODS))
     dynamics = field.path.ode(field.prediction)
-    start, stop = interval or dynamics.interval()
+    start, stop = _checked(interval, dynamics)
     grid = torch.linspace(start, stop, num_steps + 1, dtype=torch.float64, device=noise.device)
     options: dict[str, object] = (
         {"step_t": grid[-1:]} if method in ADAPTIVE_METHODS else {"grid_constructor": lambda *_: grid}
@@ -70,7 +73,7 @@ def sample_ode(
 
     def drift(t: Tensor, x: Tensor) -> Tensor:
         time = t.clamp(start, stop)  # the guess of a first step may probe beyond the end
-        return dynamics.drift(x, field.predict(x, time, y), time)
+        return dynamics.drift(x, _predict(field, x, time, y, noise.dtype), time)
 
     times = grid if trajectory else grid[[0, -1]]
     with field.evaluation_mode():
@@ -78,7 +81,7 @@ def sample_ode(
             drift, _initial_state(field, noise, start), times, rtol=rtol, atol=atol, method=method, options=options
         )
         states = _finish(states, lambda x: drift(grid[-1], x), stop)
-    return states if trajectory else states[-1]
+    return (states if trajectory else states[-1]).to(noise.dtype)
 
 
 @torch.no_grad()
@@ -99,7 +102,7 @@ def sample_sde(
     .. math:: dX_t = [v(X_t, t) + \tfrac12 w(t) s(X_t, t)] \, dt + \sqrt{w(t)} \, dW_t
 
     Args:
-        field: The trained network on its path; called once a step.
+        field: The trained network on its path; called once a step, and once more where the interval ends before 1.
         noise: State at t = 0, standard normal, shape (batch, ...).
         w: Squared noise amplitude, data units^2 per unit time: from ``interpolants.diffusion``, or an expression.
         num_steps: Steps of equal length.
@@ -120,27 +123,26 @@ def sample_sde(
     if interval is None:
         _check_bounded(field, w)
     dynamics = field.path.sde(field.prediction, w=w)
-    start, stop = interval or dynamics.interval()
-    equation = _UnitSteps(
-        dynamics, field, y, torch.linspace(start, stop, num_steps + 1, dtype=torch.float64), noise.shape
-    )
-    brownian = SampleNoise(noise[0].numel(), range(len(noise)) if indices is None else indices, seed, noise)
+    start, stop = _checked(interval, dynamics)
+    equation = _UnitSteps(dynamics, field, y, torch.linspace(start, stop, num_steps + 1, dtype=torch.float64), noise)
+    initial = _initial_state(field, noise, start).flatten(1)
+    brownian = SampleNoise(initial, range(len(noise)) if indices is None else indices, seed)
     times = torch.arange(num_steps + 1, dtype=torch.float64)
 
     def drift(x: Tensor) -> Tensor:
-        return dynamics.drift(x, field.predict(x, stop, y), stop)
+        return dynamics.drift(x, _predict(field, x, stop, y, noise.dtype), stop)
 
     with field.evaluation_mode():
         states = torchsde.sdeint(
             equation,
-            _initial_state(field, noise, start).flatten(1),
+            initial,
             times if trajectory else times[[0, -1]],
             bm=brownian,
             dt=1.0,
             method="euler",
         )
         states = _finish(states.reshape(-1, *noise.shape), drift, stop)
-    return states if trajectory else states[-1]
+    return (states if trajectory else states[-1]).to(noise.dtype)
 
 
 class _UnitSteps:
@@ -152,8 +154,8 @@ class _UnitSteps:
 
     noise_type, sde_type = "diagonal", "ito"
 
-    def __init__(self, dynamics: Dynamics, field: Field, y: Tensor | None, grid: Tensor, shape: torch.Size) -> None:
-        self.dynamics, self.field, self.y, self.shape = dynamics, field, y, shape
+    def __init__(self, dynamics: Dynamics, field: Field, y: Tensor | None, grid: Tensor, noise: Tensor) -> None:
+        self.dynamics, self.field, self.y, self.shape, self.dtype = dynamics, field, y, noise.shape, noise.dtype
         self.times, self.lengths = grid[:-1].tolist(), grid.diff().tolist()
         self.amplitudes = (dynamics.diffusion(grid[:-1]) * grid.diff().sqrt()).tolist()
         self._last: tuple[float, Tensor, Tensor] | None = None
@@ -163,9 +165,12 @@ class _UnitSteps:
         if self._last is None or self._last[0] != float(u) or self._last[1] is not x:
             step, state = int(u), x.reshape(self.shape)
             time = self.times[step]
-            drift = self.lengths[step] * self.dynamics.drift(state, self.field.predict(state, time, self.y), time)
+            drift = self.lengths[step] * self.dynamics.drift(state, self._predict(state, time), time)
             self._last = float(u), x, drift.flatten(1)
         return self._last[2]
+
+    def _predict(self, state: Tensor, time: float) -> Tensor:
+        return _predict(self.field, state, time, self.y, self.dtype)
 
     def g(self, u: Tensor, x: Tensor) -> Tensor:
         return x.new_full((1, 1), self.amplitudes[int(u)]).expand_as(x)
@@ -175,18 +180,17 @@ class SampleNoise:
     """Brownian increments over consecutive unit steps, each sample from a stream of its own, seeded by (seed, index).
 
     Args:
-        size: Numbers a sample.
+        like: A tensor with the shape (batch, size), dtype and device of the increments.
         indices: Of the samples.
         seed: Of all of them.
-        like: A tensor with the dtype and device of the increments.
     """
 
     levy_area_approximation = "none"
 
-    def __init__(self, size: int, indices: Sequence[int], seed: int, like: Tensor) -> None:
+    def __init__(self, like: Tensor, indices: Sequence[int], seed: int) -> None:
         if len(indices) != len(like):
             raise ValueError(f"indices: must have one index a sample, {len(like)}, got {len(indices)}.")
-        self.shape = torch.Size((len(indices), size))
+        self.shape = like.shape
         self._like = like
         self._streams = [_stream(seed, int(index), like.device) for index in indices]
 
@@ -237,6 +241,9 @@ def log_likelihood(
     Returns:
         ``nats`` and ``bits_per_dim`` = -nats / (d log 2), each of shape (batch,): the density of ``data`` as given.
 
+    Where the interval ends at a t before 1, the density is that of alpha(t) data at t, in the units of the data: of the
+    data with a noise of deviation sigma(t) / alpha(t) on it.
+
     Raises:
         ValueError: If an argument is not valid.
 
@@ -245,8 +252,11 @@ def log_likelihood(
     _check_method(method, ADAPTIVE_METHODS)
     if probes is not None and probes < 1:
         raise ValueError(f"probes: must be at least 1, or None for the exact divergence, got {probes!r}.")
+    if not data.is_floating_point() or data.dim() < 2:
+        raise ValueError(f"data: must be floating point of shape (batch, ...), got {data.dtype}, {tuple(data.shape)}.")
     start, stop = field.path.ode(field.prediction).interval()
-    dims = data[0].numel()
+    alpha = float(field.path.alpha(stop))
+    dims = data.shape[1:].numel()
     if probes is None:
         directions = torch.eye(dims, dtype=data.dtype, device=data.device)[:, None].expand(-1, len(data), -1)
     else:
@@ -269,24 +279,29 @@ def log_likelihood(
 
     with torch.no_grad(), field.evaluation_mode():
         times = torch.tensor([stop, start], dtype=torch.float64, device=data.device)
-        initial = (data, torch.zeros(len(data), dtype=data.dtype, device=data.device))
+        initial = (alpha * data, torch.zeros(len(data), dtype=data.dtype, device=data.device))
         x, integral = torchdiffeq.odeint(
             augmented, initial, times, rtol=rtol, atol=atol, method=method, options={"step_t": times[1:]}
         )
     # Integrated from data to noise, the integral has the sign that the formula wants.
     std = float(field.path.sigma(start))
     log_prior = -0.5 * (x[-1] / std).square().flatten(1).sum(1) - dims * (math.log(std) + 0.5 * math.log(2 * math.pi))
-    nats = log_prior + integral[-1]
+    nats = log_prior + integral[-1] + dims * math.log(alpha)
     return Likelihood(nats, -nats / (dims * math.log(2)))
 
 
 def _initial_state(field: Field, noise: Tensor, start: float) -> Tensor:
-    """x at the start of the interval, where the path is sigma noise."""
+    """x at the start of the interval, where the path is sigma noise, in float32 at least."""
     if not noise.is_floating_point() or noise.dim() < 2:
         raise ValueError(
             f"noise: must be floating point of shape (batch, ...), got {noise.dtype} of shape {tuple(noise.shape)}."
         )
-    return float(field.path.sigma(start)) * noise
+    return float(field.path.sigma(start)) * noise.to(torch.promote_types(noise.dtype, torch.float32))
+
+
+def _predict(field: Field, x: Tensor, time: Tensor | float, y: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """The prediction of a network that works in ``dtype``, for a state that is kept in a wider one."""
+    return field.predict(x.to(dtype), time, y).to(x.dtype)
 
 
 def _finish(states: Tensor, drift: Callable[[Tensor], Tensor], stop: float) -> Tensor:
@@ -300,8 +315,17 @@ def _finish(states: Tensor, drift: Callable[[Tensor], Tensor], stop: float) -> T
     return states
 
 
+def _checked(interval: Interval | None, dynamics: Dynamics) -> Interval:
+    """The interval, or that on which the coefficients of the dynamics are bounded."""
+    if interval is None:
+        return dynamics.interval()
+    if not 0.0 <= interval[0] < interval[1] <= 1.0:
+        raise ValueError(f"interval: must be inside [0, 1] and not empty, got {interval!r}.")
+    return interval
+
+
 def _check_steps(num_steps: int) -> None:
-    if not isinstance(num_steps, int) or isinstance(num_steps, bool) or num_steps < 1:
+    if not isinstance(num_steps, numbers.Integral) or isinstance(num_steps, bool) or num_steps < 1:
         raise ValueError(f"num_steps: must be an integer of at least 1, got {num_steps!r}.")
 
 

@@ -1,11 +1,13 @@
 """The ODE and the SDEs: their coefficients by hand, and the Fokker-Planck equation on an exact Gaussian."""
 
+import mpmath
 import pytest
 import sympy as sp
 import torch
 from gaussian import gaussian_log_marginal, tensor
 from hypothesis import given
 from hypothesis import strategies as st
+from mpmath import mpf
 from strategies import LIBRARY, inner_times, paths, quantities, real, stds
 
 import interpolants as ip
@@ -111,6 +113,52 @@ def test_diffusion_is_the_root_of_w_and_no_noise_enters_the_ode():
             sde, times = path.sde("velocity", w=w), torch.linspace(0, 1, 11, dtype=torch.float64)
             torch.testing.assert_close(sde.diffusion(times) ** 2, sde.w(times))
         assert path.ode("velocity").diffusion(torch.tensor([0.5])).item() == 0.0
+
+
+@pytest.mark.parametrize("name", W_NAMES)
+@pytest.mark.parametrize("path", LIBRARY, ids=lambda p: p.name)
+def test_in_paper_time_w_is_that_of_the_mirrored_time(path, name):
+    for w in (name, "0.5*(1-t)"):
+        forward, backward = path.sde("velocity", w=w), path.in_paper_time().sde("velocity", w=w)
+        for s in (0.1, 0.5, 0.8):
+            assert backward.w(1 - s) == pytest.approx(forward.w(s), rel=1e-12)
+
+
+def test_drifts_of_a_vp_data_prediction_are_accurate_next_to_the_data():
+    """a = -alpha' (1 + alpha^2) / (alpha sigma^2) with w = 2 alpha'/alpha, by hand from the table."""
+    a = ip.vp().sde("data", w="kl_optimal").a
+    for distance in (1e-2, 1e-4, 6e-8, 1e-8):
+        with mpmath.workdps(60):
+            s = 1 - mpf(1.0 - distance)
+            log_alpha, slope = -(s**2) * mpf("19.9") / 4 - s * mpf("0.05"), mpf("9.95") * s + mpf("0.05")
+            alpha_squared = mpmath.exp(2 * log_alpha)
+            exact = -slope * (1 + alpha_squared) / (1 - alpha_squared)
+        assert a(1.0 - distance) == pytest.approx(float(exact), rel=1e-11)
+
+
+USERS_OWN = [
+    ("1", "0.01*5000**(1-t)"),
+    ("tanh(3*t)/tanh(3)", "1-tanh(3*t)/tanh(3)"),
+    ("log(1+t)/log(2)", "1-log(1+t)/log(2)"),
+    ("sin(pi*t/2)", "exp(-5*t)*(1-t)"),
+    ("t**0.8", "(1-t)**1.5"),
+]
+
+
+@pytest.mark.parametrize(("alpha", "sigma"), USERS_OWN)
+def test_paths_of_many_kinds_have_every_drift_and_no_nan(alpha, sigma):
+    path, times = ip.Path(alpha, sigma), torch.linspace(0, 1, 101, dtype=torch.float64)
+    for prediction in ip.QUANTITIES:
+        for w in ("constant", "sigma", "linear", "kl_optimal"):
+            sde = path.sde(prediction, w=w)
+            for coefficient in (sde.a, sde.b, sde.w):
+                values = coefficient(times)
+                assert not values.isnan().any()
+                assert values[1:-1].isfinite().all()
+            v, s = (path.conversion(prediction, target) for target in ("velocity", "score"))
+            half = sde.w(0.4) / 2
+            assert sde.a(0.4) == pytest.approx(v[0](0.4) + half * s[0](0.4), rel=1e-9, abs=1e-12)
+            assert sde.b(0.4) == pytest.approx(v[1](0.4) + half * s[1](0.4), rel=1e-9, abs=1e-12)
 
 
 def test_w_in_every_form_is_the_same():

@@ -73,6 +73,18 @@ def test_a_symbol_of_ones_own_is_named():
         to_expr(None)
 
 
+def test_powers_do_not_nest_without_bound():
+    for text in ("((t+1)**64)**64", "1-((1-t)**64)**8", "sin(" * 8 + "t" + ")" * 8):
+        with pytest.raises(ValueError, match="may nest to degree"):
+            parse(text)
+
+
+def test_sympy_beyond_the_whitelist_is_refused():
+    for expr in (sp.erf(t), sp.Piecewise((t, t < 1), (1, True)), sp.Max(t, 1 - t), sp.I * t, sp.Function("f")(t)):
+        with pytest.raises(ValueError, match="must be real and made of"):
+            to_expr(expr)
+
+
 def test_floats_are_the_decimals_they_print_as():
     assert to_expr(0.1) == sp.Rational(1, 10)
     assert to_expr(0.1 * t) == t / 10

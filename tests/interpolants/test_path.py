@@ -1,5 +1,6 @@
 """Paths: what is one, the conversions between quantities, and the reversal of time."""
 
+import math
 import pickle
 
 import pytest
@@ -80,6 +81,16 @@ def test_ends_of_the_library_are_exact():
 def test_what_is_no_path_is_refused_with_the_reason_and_the_time(alpha, sigma, message):
     with pytest.raises(ValueError, match=message):
         ip.Path(alpha, sigma)
+
+
+def test_a_float_pi_makes_a_path_and_constants_may_be_irrational():
+    quarter = ip.Path(sp.sin(math.pi * ip.t / 2), sp.cos(math.pi * ip.t / 2))
+    assert quarter.alpha(0.3) == pytest.approx(math.sin(0.15 * math.pi))
+    s = "(1/(1+exp(3-6*t))-1/(1+exp(3)))/(1/(1+exp(-3))-1/(1+exp(3)))"  # sigmoid schedule, arXiv:2301.10972
+    sigmoid = ip.Path(f"sqrt({s})", f"sqrt(1-{s})")
+    assert sigmoid.alpha(0.5) == pytest.approx(math.sqrt(0.5))
+    slow = ip.Path("t**0.8", "(1-t)**1.5")
+    assert slow.conversion("velocity", "data")[1](0.0) == 0.0
 
 
 def test_alpha_may_fall_where_the_ratio_still_rises():

@@ -146,11 +146,12 @@ def test_a_script_ends_a_users_mistake_in_one_line(monkeypatch, capsys, error):
     assert capsys.readouterr().err == f"error: {error}\n"
 
 
-def test_a_script_hides_no_fault_of_its_own(monkeypatch):
+@pytest.mark.parametrize("bug", [KeyError, ZeroDivisionError, RuntimeError])
+def test_a_script_hides_no_fault_of_its_own(monkeypatch, bug):
     def main(config):
-        raise KeyError("a bug")
+        raise bug
 
     monkeypatch.setattr("sys.argv", ["script"])
     monkeypatch.setattr("warnings.formatwarning", None)
-    with pytest.raises(KeyError):
+    with pytest.raises(bug):
         run_script(main)

@@ -71,5 +71,11 @@ def test_wrong_input_is_refused():
         Field(Labelled(), ip.linear(), guidance_scale=2.0).predict(torch.zeros(1, 2), 0.5)
     with pytest.raises(ValueError, match=r"must return the shape of x, \(4, 2\), got \(4, 1\)"):
         Field(lambda x, t: x[:, :1], ip.linear()).predict(torch.zeros(4, 2), 0.5)
+    with pytest.raises(ValueError, match=r"alpha must be 1 at the data end.* got sqrt\(2\)"):
+        Field(Labelled(), ip.Path("sqrt(2)*t", "sqrt(2)*(1-t)"))
+    with pytest.raises(TypeError, match=r"path must be an interpolants\.Path, got str"):
+        Field(Labelled(), "linear")
+    with pytest.raises(ValueError, match="guidance_scale must be finite"):
+        Field(Labelled(), ip.linear(), guidance_scale=float("nan"))
     with pytest.raises(ValueError, match="in the paper's time"):
         Field(Labelled(), ip.linear().in_paper_time())

@@ -28,8 +28,8 @@ def tile(axes, row: int, column: int, size: int) -> np.ndarray:
 
 
 def shades(count: int, channels: int = 1, size: int = 2) -> torch.Tensor:
-    """Images of one shade each, all different."""
-    return torch.linspace(-1, 1, count).view(-1, 1, 1, 1).expand(count, channels, size, size)
+    """Images of which no two pixels are equal."""
+    return torch.linspace(-1, 1, count * channels * size**2).view(count, channels, size, size)
 
 
 def test_each_column_of_the_grid_is_a_class():

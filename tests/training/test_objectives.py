@@ -96,6 +96,12 @@ def test_one_seed_gives_one_loss_and_a_value_for_each_sample():
     assert not torch.equal(losses[0], losses[2])
 
 
+def test_a_network_of_another_shape_is_refused_not_broadcast():
+    data = batch()[0]
+    with pytest.raises(ValueError, match=r"must return the shape of data, \(6, 3, 4, 4\), got \(6, 1, 4, 4\)"):
+        InterpolantLoss(ip.linear())(lambda x, t: x[:, :1], data)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

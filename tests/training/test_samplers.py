@@ -174,6 +174,23 @@ def test_an_adaptive_method_takes_what_it_needs_and_never_leaves_the_interval():
     assert max(times) <= 1.0
 
 
+def test_a_state_of_low_precision_is_integrated_in_float32_by_a_network_of_its_own_dtype():
+    path, x = ip.gvp(), torch.linspace(-2, 2, 9, dtype=torch.float64)[:, None]
+    exact, seen = gaussian_field(path), set()
+
+    def network(state, t):
+        seen.add((state.dtype, t.dtype))
+        return exact.model(state.double(), t.double()).to(state.dtype)
+
+    errors = []
+    for num_steps in (10, 500):
+        samples = sample_ode(Field(network, path), x.bfloat16(), num_steps=num_steps, method="heun2")
+        assert samples.dtype == torch.bfloat16
+        errors.append((samples.double() - exact_flow(path, x)).abs().max().item())
+    assert seen == {(torch.bfloat16, torch.float32)}
+    assert errors[1] < 0.02  # a bfloat16 state would gather 500 roundings of up to 0.004
+
+
 def test_images_and_labels_pass_through():
     def network(x, t, y):
         return y.to(x.dtype)[:, None, None, None].expand_as(x)
@@ -211,6 +228,16 @@ def test_log_likelihood_is_the_density_of_the_mixture(path):
     torch.testing.assert_close(result.bits_per_dim, -exact / (2 * math.log(2)), rtol=0.0, atol=1e-4)
 
 
+def test_log_likelihood_of_a_data_prediction_is_that_of_the_data_next_to_the_end():
+    x = mixture().sample(16, torch.Generator().manual_seed(0))
+    path = ip.linear()
+    result = log_likelihood(exact_field(path, "data"), x, rtol=1e-7, atol=1e-8)
+    stop = path.ode("data").interval()[1]
+    alpha = path.alpha(stop)
+    exact = mixture().log_prob(alpha * x, stop, path) + 2 * math.log(alpha)
+    torch.testing.assert_close(result.nats, exact, rtol=0.0, atol=1e-4)
+
+
 def test_hutchinson_probes_estimate_the_same_density():
     x = mixture().sample(8, torch.Generator().manual_seed(0))
     exact = mixture().log_prob(x, 1.0, ip.gvp())
@@ -240,6 +267,7 @@ def test_wrong_ode_input_is_refused(arguments, message):
         ({"w": "constant"}, r"w: 2 makes the drift unbounded at t = 1 on the path linear"),
         ({"w": "kl_optimal"}, r"makes the drift unbounded at t = 0"),
         ({"w": "sigma", "num_steps": 0}, "num_steps: must be"),
+        ({"w": "sigma", "interval": (0.9, 0.1)}, r"interval: must be inside \[0, 1\] and not empty"),
         ({"w": "sigma", "indices": [1]}, "indices: must have one index a sample, 2, got 1"),
     ],
 )
