@@ -1,5 +1,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
+# torch's two threads wait for each other by spinning, for long. On a machine that does anything else as well, a step of
+# the demo then takes up to five times as long; with a short spin it is as fast on a free machine.
+export GOMP_SPINCOUNT ?= 1000
 CONFIG ?= examples/configs/digits.yaml
 # Overrides of the configuration, such as DEMO="--training.steps 10 --run runs/short".
 DEMO ?=
@@ -29,7 +32,7 @@ install: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --editable ".[dev]" --constraint constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]" --constraint constraints.txt
 	@touch $@
 
 clean:

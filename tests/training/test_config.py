@@ -60,8 +60,8 @@ def test_what_is_printed_can_be_read_again(tmp_path, capsys):
     ("text", "key", "nearest"),
     [
         ("training: {stps: 3}", "training.stps", "training.steps"),
-        ("trainig: {steps: 3}", "trainig.steps", "training.steps"),
-        ("sampling: {ode: {metod: euler}}", "sampling.ode.metod", "sampling.ode.method"),
+        ("trainings: {steps: 3}", "trainings.steps", "training.steps"),
+        ("sampling: {ode: {method_: euler}}", "sampling.ode.method_", "sampling.ode.method"),
         ("sed: 3", "sed", "seed"),
     ],
 )
@@ -100,7 +100,7 @@ def test_an_unknown_flag_is_refused_with_the_nearest(flag, nearest):
         (["--data.name", "cifar"], "config: data.name must be digits, got 'cifar'"),
         (["--data.batch_size", "0"], "config: data.batch_size must be at least 1, got 0"),
         (["--seed", "-1"], "config: seed must be at least 0, got -1"),
-        (["--path", "linaer"], "path: must be one of linear, gvp, vp, got 'linaer'. Did you mean 'linear'"),
+        (["--path", "lineer"], "path: must be one of linear, gvp, vp, got 'lineer'. Did you mean 'linear'"),
         (["--path.alpha", "t", "--path.sigma", "t"], "no path"),
         (["--path.alpha", "t"], "config: path must be the name of a path, or a mapping with alpha and sigma"),
         (["--path", "{alpha: t, sigm: 1 - t}"], "path: must be one of linear, gvp, vp, got '{alpha: t, sigm: 1 - t}'"),
