@@ -256,6 +256,9 @@ def run_script(main: Callable[[Config], None]) -> None:
     except (ValueError, TypeError, OSError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted: the same command begins again", file=sys.stderr)
+        sys.exit(130)
 
 
 def flat(config: Any, prefix: str = "") -> dict[str, Any]:
