@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import shlex
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,8 @@ from torch import Tensor
 from training.checkpoint import Checkpoint, CheckpointError, find
 from training.config import Config, ODEConfig, SDEConfig, run_script
 from training.data import digits
-from training.evaluation import DigitsClassifier, class_gaussians, draw, frechet_distance, nearest_distances
+from training.evaluation import DigitsClassifier, class_gaussians, frechet_distance, nearest_distances
+from training.generate import draw
 
 Row = dict[str, Any]
 SAMPLERS = (
@@ -60,6 +63,7 @@ def main(config: Config) -> None:
     settings = dataclasses.replace(config.sampling, num_samples=min(500, config.sampling.num_samples))
     field = checkpoint.field(guidance_scale=settings.guidance_scale, device=config.torch_device())
     many = {str(sampler): agreement(*draw(field, sampler, settings)) for sampler in SAMPLERS}
+    flags = shlex.join(sys.argv[1:])
     metrics = {
         "sets": rows,
         "one_checkpoint_many_samplers": {"count": settings.num_samples, **many},
@@ -69,6 +73,9 @@ def main(config: Config) -> None:
             "parameters": sum(tensor.numel() for tensor in checkpoint.tensors("model").values()),
             "config": checkpoint.meta["config"],
         },
+        "commands": [
+            f"python examples/{name}.py {shlex.join(sys.argv[1:])}" for name in ("train", "sample", "evaluate")
+        ],
         "versions": {"torch": torch.__version__, "commit": commit()},
     }
     (run / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")

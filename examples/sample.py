@@ -16,8 +16,8 @@ from training import Field, sample_ode, sample_sde
 from training.checkpoint import find
 from training.config import Config, run_script
 from training.data import digits
-from training.evaluation import draw
 from training.figures import sample_grid, trajectory_figure
+from training.generate import draw
 
 
 def main(config: Config) -> None:

@@ -1,4 +1,3 @@
-import dataclasses
 import itertools
 
 import numpy as np
@@ -8,12 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-import interpolants as ip
-from models import create_model
-from training.config import ODEConfig, SamplingConfig, SDEConfig
 from training.data import digits
-from training.evaluation import DigitsClassifier, class_gaussians, draw, frechet_distance, nearest_distances
-from training.fields import Field
+from training.evaluation import DigitsClassifier, class_gaussians, frechet_distance, nearest_distances
 
 
 @pytest.fixture(scope="module")
@@ -132,38 +127,3 @@ def test_class_gaussians_follow_what_is_asked_and_the_seed():
     assert not torch.equal(samples, class_gaussians(images, labels, asked, seed=2))
     with pytest.raises(ValueError, match="class 11 must have at least 2 images, got 0"):
         class_gaussians(images, labels, torch.tensor([11]), seed=0)
-
-
-@pytest.fixture(scope="module")
-def field():
-    torch.manual_seed(0)
-    model = create_model("SiT-T/8", input_size=8, in_channels=1, num_classes=3).eval()
-    for parameter in model.parameters():  # A fresh network returns zero, whatever it is asked.
-        parameter.data.add_(0.02 * torch.randn_like(parameter))
-    return Field(model, ip.linear())
-
-
-@pytest.mark.parametrize("sampler", [ODEConfig("heun2", 4), SDEConfig("sigma", 4)], ids=str)
-def test_samples_do_not_depend_on_the_batch_in_which_they_are_drawn(field, sampler):
-    settings = SamplingConfig(num_samples=7, batch_size=7, seed=3)
-    samples, labels = draw(field, sampler, settings)
-    assert samples.shape == (7, 1, 8, 8)
-    assert labels.tolist() == [0, 1, 2, 0, 1, 2, 0]
-    apart, _ = draw(field, sampler, dataclasses.replace(settings, batch_size=3))
-    torch.testing.assert_close(apart, samples, rtol=1e-4, atol=1e-5)
-    other, _ = draw(field, sampler, dataclasses.replace(settings, seed=4))
-    assert (other - samples).abs().max() > 0.1
-
-
-def test_each_sample_is_asked_for_its_class(field):
-    asked = []
-
-    class Spy(torch.nn.Module):
-        input_shape, num_classes, pos_embed = field.model.input_shape, 3, torch.zeros(1)
-
-        def forward(self, x, t, y):
-            asked.append(y.tolist())
-            return x
-
-    draw(Field(Spy(), ip.linear()), ODEConfig("euler", 1), SamplingConfig(num_samples=5, batch_size=4))
-    assert asked == [[0, 1, 2, 0], [1]]
