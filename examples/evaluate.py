@@ -73,9 +73,7 @@ def main(config: Config) -> None:
             "parameters": sum(tensor.numel() for tensor in checkpoint.tensors("model").values()),
             "config": checkpoint.meta["config"],
         },
-        "commands": [
-            f"python examples/{name}.py {shlex.join(sys.argv[1:])}" for name in ("train", "sample", "evaluate")
-        ],
+        "commands": [f"python examples/{each}.py {flags}" for each in ("train", "sample", "evaluate")],
         "versions": {"torch": torch.__version__, "commit": commit()},
     }
     (run / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")

@@ -174,6 +174,18 @@ def test_an_adaptive_method_takes_what_it_needs_and_never_leaves_the_interval():
     assert max(times) <= 1.0
 
 
+def test_the_first_step_of_an_adaptive_method_does_not_probe_beyond_the_data():
+    """Where almost nothing moves, torchdiffeq's first guess of a step is many times the interval."""
+    times = []
+
+    def network(x, t):
+        times.append(t[0].item())
+        return 1e-4 * x
+
+    sample_ode(Field(network, ip.linear()), torch.ones(2, 3), method="dopri5")
+    assert 0.0 <= min(times) <= max(times) <= 1.0
+
+
 def test_a_state_of_low_precision_is_integrated_in_float32_by_a_network_of_its_own_dtype():
     path, x = ip.gvp(), torch.linspace(-2, 2, 9, dtype=torch.float64)[:, None]
     exact, seen = gaussian_field(path), set()
