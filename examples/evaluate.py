@@ -32,6 +32,7 @@ def main(config: Config) -> None:
     """Write metrics.json into the folder of the run, and print a summary."""
     run, seed = Path(config.run), config.sampling.seed
     checkpoint = find(run)
+    checkpoint.require_settings(dataclasses.asdict(config), only=("path", "prediction", "model."))
     files = {kind: read_samples(run / f"samples_{kind}.npz", checkpoint) for kind in ("ode", "sde")}
     (train, train_labels), (heldout, heldout_labels) = digits("train"), digits("heldout")
     classifier = DigitsClassifier(train, train_labels)

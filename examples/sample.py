@@ -3,6 +3,7 @@
 Flags override the file: --sampling.ode.method dopri5, --sampling.sde.w sin_squared, --sampling.guidance_scale 1.5, ...
 """
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import cast
@@ -24,6 +25,7 @@ def main(config: Config) -> None:
     """Draw with the EMA weights, and write samples, grids and trajectories into the folder of the run."""
     run, settings = Path(config.run), config.sampling
     checkpoint = find(run)
+    checkpoint.require_settings(dataclasses.asdict(config), only=("path", "prediction", "model."))
     field = checkpoint.field(guidance_scale=settings.guidance_scale, device=config.torch_device())
     real, real_labels = digits("heldout")
     for kind, sampler in (("ode", settings.ode), ("sde", settings.sde)):

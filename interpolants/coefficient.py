@@ -87,8 +87,9 @@ def at(coefficients: Sequence[Coefficient], time: Tensor | float, like: Tensor) 
         TypeError: If ``time`` or ``like`` is not floating point.
         ValueError: If the shape of ``time`` is neither () nor (batch,), or a time is outside [0, 1].
     """
-    if not like.is_floating_point():
-        raise TypeError(f"x: the state must be floating point, got {like.dtype}. Cast images with .float() first.")
+    if not isinstance(like, Tensor) or not like.is_floating_point():
+        kind = like.dtype if isinstance(like, Tensor) else type(like).__name__
+        raise TypeError(f"x: the state must be a floating point tensor, got {kind}. Cast images with .float() first.")
     if not isinstance(time, Tensor):
         time = torch.full((), float(time), dtype=torch.float64)
         _check_tensor(time)

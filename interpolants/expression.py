@@ -89,7 +89,8 @@ def parse(text: str, *, where: str = "expression") -> sp.Expr:
     try:
         tree = ast.parse(text.strip(), mode="eval")
     except (SyntaxError, RecursionError, MemoryError) as error:
-        raise ValueError(f"{where}: {text[:60]!r} is not an expression: {error}.") from None
+        reason = error.msg if isinstance(error, SyntaxError) else "it nests too deep"
+        raise ValueError(f"{where}: {text[:60]!r} is not an expression: {reason}.") from None
     result = _Translator(text, where).translate(tree.body, depth=0)
     if result.has(sp.zoo, sp.oo, sp.nan, sp.I):
         raise ValueError(f"{where}: {text!r} is not finite and real.")
@@ -185,4 +186,5 @@ class _Translator:
             if right.is_number and not abs(right) <= MAX_EXPONENT:
                 raise self.refuse(node, f"an exponent must be at most {MAX_EXPONENT}, a larger one stands")
             return left**right
-        raise self.refuse(node, f"the operator {type(op).__name__} is not allowed")
+        hint = "; a power is written **" if isinstance(op, ast.BitXor) else ""
+        raise self.refuse(node, f"the operator {type(op).__name__} is not allowed{hint}")

@@ -70,6 +70,31 @@ class Checkpoint:
         except (OSError, SafetensorError) as error:
             raise CheckpointError(f"{file}: cannot be read, {error}.") from None
 
+    def require_settings(
+        self, config: Mapping[str, Any], *, only: tuple[str, ...] = ("",), but: tuple[str, ...] = ()
+    ) -> None:
+        """Check that a run is gone on with, or sampled, with the settings that it was begun with.
+
+        Args:
+            config: The settings of now, plain data.
+            only: Beginnings of the names that are compared, such as "model."; by default all.
+            but: Beginnings of the names that are not.
+
+        Raises:
+            CheckpointError: If some differ; names them.
+        """
+        before, now = flat(self.meta["config"]), flat(config)
+        different = [
+            f"{key} was {before.get(key)!r}, is {now.get(key)!r}"
+            for key in sorted(before.keys() | now.keys())
+            if before.get(key) != now.get(key) and key.startswith(only) and not key.startswith(but)
+        ]
+        if different:
+            raise CheckpointError(
+                f"{self.folder}: the run was begun with other settings: {'; '.join(different)}. "
+                "Restore them, or set run to a new folder."
+            )
+
     def restore(self, model: nn.Module, ema: AveragedModel, optimizer: torch.optim.Optimizer) -> None:
         """Put all three back as they were when the checkpoint was saved."""
         model.load_state_dict(self.tensors("model"))
@@ -237,6 +262,14 @@ def remove_unfinished(run: str | Path) -> None:
     """Delete what a killed write or deletion left behind. Only for the one process that trains the run."""
     for leftover in (Path(run) / "checkpoints").glob(_UNFINISHED + "*"):
         shutil.rmtree(leftover)
+
+
+def flat(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested settings as ``{"training.steps": 5, ...}``."""
+    if not isinstance(config, dict):
+        return {prefix: config}
+    dot = prefix and prefix + "."
+    return {key: value for name, inner in config.items() for key, value in flat(inner, dot + name).items()}
 
 
 def _folders(run: str | Path) -> list[Path]:

@@ -10,12 +10,12 @@ import warnings
 from argparse import ArgumentError
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import jsonargparse
 import torch
 
 import interpolants
+from training.checkpoint import flat
 from training.objectives import InterpolantLoss
 from training.samplers import ADAPTIVE_METHODS, FIXED_METHODS
 
@@ -259,14 +259,6 @@ def run_script(main: Callable[[Config], None]) -> None:
     except KeyboardInterrupt:
         print("interrupted: the same command begins again", file=sys.stderr)
         sys.exit(130)
-
-
-def flat(config: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested settings as ``{"training.steps": 5, ...}``."""
-    if not isinstance(config, dict):
-        return {prefix: config}
-    dot = prefix and prefix + "."
-    return {key: value for name, inner in config.items() for key, value in flat(inner, dot + name).items()}
 
 
 def _require(holds: bool, name: str, contract: str, value: object) -> None:

@@ -21,8 +21,8 @@ from tqdm import tqdm
 
 from models import create_model
 from training import checkpoint
-from training.checkpoint import Checkpoint, CheckpointError
-from training.config import Config, flat
+from training.checkpoint import Checkpoint
+from training.config import Config
 from training.data import ShuffledBatches, derived_seed, digits
 from training.ema import make_ema
 
@@ -152,17 +152,7 @@ class Trainer:
         )
 
     def _resume(self, found: Checkpoint) -> None:
-        before, now = flat(found.meta["config"]), flat(dataclasses.asdict(self.config))
-        different = [
-            f"{key} was {before.get(key)!r}, is {now.get(key)!r}"
-            for key in sorted(before.keys() | now.keys())
-            if before.get(key) != now.get(key) and not key.startswith(MAY_DIFFER)
-        ]
-        if different:
-            raise CheckpointError(
-                f"{self.run}: the run was begun with other settings: {'; '.join(different)}. "
-                "Restore them, or set run to a new folder."
-            )
+        found.require_settings(dataclasses.asdict(self.config), but=MAY_DIFFER)
         found.restore(self.model, self.ema, self.optimizer)
         self.step, self.seconds = found.step, float(found.meta["seconds"])
 

@@ -70,11 +70,23 @@ def test_the_metrics_are_those_of_the_samples(run):
     assert len(metrics["one_checkpoint_many_samplers"]) == 6
     assert metrics["training"]["steps"] == 3
     assert metrics["training"]["seconds"] > 0
+    assert [command.split()[1] for command in metrics["commands"]] == [
+        f"examples/{name}.py" for name in ("train", "sample", "evaluate")
+    ]
 
 
 def test_again_it_is_done_and_more_steps_resume(run, capsys):
     assert call("train.py", *arguments(run)) == 0
     assert capsys.readouterr().out.startswith(f"done: {run} has made 3 of 3 steps\n")
+
+
+@pytest.mark.parametrize("name", ["sample.py", "evaluate.py"])
+def test_a_run_is_not_sampled_as_if_it_were_another(run, name, capsys):
+    assert call(name, *arguments(run, "--path=vp", "--prediction=data")) == 2
+    assert capsys.readouterr().err == (
+        f"error: {run}/checkpoints/step-00000003: the run was begun with other settings: path was 'linear', is 'vp'; "
+        "prediction was 'velocity', is 'data'. Restore them, or set run to a new folder.\n"
+    )
 
 
 def test_samples_of_another_checkpoint_are_not_measured(run, tmp_path, capsys):

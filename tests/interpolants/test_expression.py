@@ -64,6 +64,13 @@ def test_an_error_says_what_and_where_and_what_was_meant():
         parse("1-sinn(t)")
 
 
+def test_a_caret_is_told_how_a_power_is_written():
+    with pytest.raises(ValueError, match=r"BitXor is not allowed; a power is written \*\*"):
+        parse("t^2")
+    with pytest.raises(ValueError, match=r"'sin\(t' is not an expression: '\(' was never closed\.$"):
+        parse("sin(t")
+
+
 def test_a_symbol_of_ones_own_is_named():
     with pytest.raises(ValueError, match=r"got the symbols \['t'\]\. Use interpolants\.t"):
         to_expr(sp.Symbol("t") ** 2)
