@@ -186,6 +186,19 @@ def test_the_first_step_of_an_adaptive_method_does_not_probe_beyond_the_data():
     assert 0.0 <= min(times) <= max(times) <= 1.0
 
 
+def test_an_adaptive_method_lands_on_the_data_and_does_not_interpolate_past_it():
+    """dopri5 has two stages at the end of a step: only in them is t = 1, to the last bit that torchdiffeq steps aside."""
+    times = []
+
+    def network(x, t):
+        times.append(t[0].item())
+        return exact_field(ip.gvp()).model(x, t)
+
+    noise = torch.randn(8, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    sample_ode(Field(network, ip.gvp()), noise, method="dopri5")
+    assert sum(time > 1 - 1e-12 for time in times) == 2
+
+
 def test_a_state_of_low_precision_is_integrated_in_float32_by_a_network_of_its_own_dtype():
     path, x = ip.gvp(), torch.linspace(-2, 2, 9, dtype=torch.float64)[:, None]
     exact, seen = gaussian_field(path), set()
