@@ -187,7 +187,7 @@ def test_the_first_step_of_an_adaptive_method_does_not_probe_beyond_the_data():
 
 
 def test_an_adaptive_method_lands_on_the_data_and_does_not_interpolate_past_it():
-    """dopri5 has two stages at the end of a step: only in them is t = 1, to the last bit that torchdiffeq steps aside."""
+    """dopri5 has two stages at the end of a step: only there is t = 1, but for the last bit."""
     times = []
 
     def network(x, t):
