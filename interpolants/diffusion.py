@@ -14,6 +14,7 @@ from typing import TypeAlias
 import sympy as sp
 
 from interpolants.expression import ExpressionLike, exact, t, to_expr
+from interpolants.quantities import wronskian
 from interpolants.simplify import simplified
 
 
@@ -63,8 +64,7 @@ def kl_optimal(norm: float = 1.0) -> Diffusion:
     """w = 2 norm sigma W / alpha = norm g^2 of the forward SDE: the paper's w^KL, the official code's "SBDM"."""
 
     def of_path(alpha: sp.Expr, sigma: sp.Expr) -> sp.Expr:
-        wronskian = sp.diff(alpha, t) * sigma - alpha * sp.diff(sigma, t)
-        return 2 * exact(norm) * sigma * wronskian / alpha
+        return 2 * exact(norm) * sigma * wronskian(alpha, sigma) / alpha
 
     return Diffusion(f"kl_optimal({norm:g})", of_path)
 

@@ -18,7 +18,7 @@ from interpolants.coefficient import Coefficient, at, interval
 from interpolants.compile import most_accurate
 from interpolants.diffusion import Diffusion
 from interpolants.expression import t
-from interpolants.quantities import conversion
+from interpolants.quantities import conversion, wronskian
 from interpolants.simplify import simplified
 
 
@@ -112,10 +112,8 @@ def forward_sde(alpha: sp.Expr, sigma: sp.Expr, towards_data: int = 1) -> Forwar
     .. math:: f = -\frac{\alpha'}{\alpha}, \qquad g^2 = \frac{2 \sigma W}{\alpha}, \quad
         W = \alpha' \sigma - \alpha \sigma'
     """
-    d_alpha, d_sigma = sp.diff(alpha, t), sp.diff(sigma, t)
-    wronskian = d_alpha * sigma - alpha * d_sigma
-    f = simplified(-towards_data * d_alpha / alpha)
-    return ForwardSDE(f, simplified(towards_data * 2 * sigma * wronskian / alpha))
+    f = simplified(-towards_data * sp.diff(alpha, t) / alpha)
+    return ForwardSDE(f, simplified(towards_data * 2 * sigma * wronskian(alpha, sigma) / alpha))
 
 
 def _check_amplitude(w: sp.Expr, name: str) -> None:

@@ -66,7 +66,9 @@ class Path:
     @property
     def wronskian(self) -> Coefficient:
         """W = alpha' sigma - alpha sigma'."""
-        return self._once("wronskian", lambda: Coefficient(simplified(_wronskian(self.alpha.expr, self.sigma.expr))))
+        return self._once(
+            "wronskian", lambda: Coefficient(simplified(quantities.wronskian(self.alpha.expr, self.sigma.expr)))
+        )
 
     @property
     def log_snr(self) -> Coefficient:
@@ -235,10 +237,6 @@ class Path:
         return rf"$\displaystyle x_t = \left({alpha}\right) \mathrm{{data}} + \left({sigma}\right) \mathrm{{noise}}$"
 
 
-def _wronskian(alpha: sp.Expr, sigma: sp.Expr) -> sp.Expr:
-    return sp.diff(alpha, t) * sigma - alpha * sp.diff(sigma, t)
-
-
 def _check_path(name: str, alpha: sp.Expr, sigma: sp.Expr, towards_data: int) -> None:
     steps = np.geomspace(1e-6, 0.5, 400)
     times = np.unique(np.concatenate([steps, np.linspace(0.0, 1.0, 601)[1:-1], 1.0 - steps]))
@@ -254,7 +252,7 @@ def _check_path(name: str, alpha: sp.Expr, sigma: sp.Expr, towards_data: int) ->
     require(sigma, lambda v: v >= 0, "sigma must be finite, real and >= 0 on (0, 1)")
     direction = "increase" if towards_data == 1 else "decrease"
     require(
-        _wronskian(alpha, sigma),
+        quantities.wronskian(alpha, sigma),
         lambda v: towards_data * v > 0,
         f"the log-SNR must {direction} strictly on (0, 1), the sign of alpha' sigma - alpha sigma'",
     )

@@ -39,6 +39,11 @@ def check_quantity(name: str, argument: str) -> None:
         raise ValueError(f"{argument} must be one of {', '.join(QUANTITIES)}, got {name!r}.{hint}")
 
 
+def wronskian(alpha: sp.Expr, sigma: sp.Expr) -> sp.Expr:
+    """W = alpha' sigma - alpha sigma', positive exactly where the log-SNR increases."""
+    return sp.diff(alpha, t) * sigma - alpha * sp.diff(sigma, t)
+
+
 def row(quantity: str, alpha: sp.Expr, sigma: sp.Expr) -> Row:
     """The weights of data and noise in ``quantity``, on the path x_t = alpha data + sigma noise."""
     table: dict[str, Row] = {

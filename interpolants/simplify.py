@@ -8,6 +8,7 @@ exp(a) - exp(b) for a near b, 1 + cos(a) for a near pi, and a polynomial near it
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Final
 
 import sympy as sp
@@ -47,21 +48,16 @@ def _powers_as_exponentials(expr: sp.Expr) -> sp.Expr:
 
 def _constants_as_symbols(expr: sp.Expr) -> tuple[sp.Expr, dict[sp.Symbol, sp.Expr]]:
     """Irrational constants as symbols, since sympy would search them for identities too; and what they stand for."""
-    meanings: dict[sp.Symbol, sp.Expr] = {}
-    keep = (sp.pi, *((sp.pi / n) for n in (2, 4)))
+    symbols: dict[sp.Expr, sp.Symbol] = {}
 
     def symbol(constant: sp.Expr) -> sp.Symbol:
-        for known, meaning in meanings.items():
-            if meaning == constant:
-                return known
-        new = sp.Dummy(f"c{len(meanings)}", positive=constant.is_positive, negative=constant.is_negative)
-        meanings[new] = constant
-        return new
+        if constant not in symbols:
+            signs = {"positive": constant.is_positive, "negative": constant.is_negative}
+            symbols[constant] = sp.Dummy(f"c{len(symbols)}", **signs)
+        return symbols[constant]
 
-    def is_constant(e: sp.Expr) -> bool:
-        return (e.is_Function or e.is_Pow) and e.is_number and not e.is_Rational and e not in keep
-
-    return expr.replace(is_constant, symbol), meanings
+    opaque = expr.replace(lambda e: (e.is_Function or e.is_Pow) and e.is_number and not e.is_Rational, symbol)
+    return opaque, {new: constant for constant, new in symbols.items()}
 
 
 def _in_one_family(expr: sp.Expr, has_constants: bool) -> bool:
@@ -69,7 +65,7 @@ def _in_one_family(expr: sp.Expr, has_constants: bool) -> bool:
     roots = [p for p in expr.atoms(sp.Pow) if p.has(t) and not p.exp.is_Integer and p.base != sp.E]
     if all(issubclass(f, TrigonometricFunction) for f in functions):
         return (not roots and not has_constants) or not functions
-    return functions == {sp.exp} and all(abs(p.exp.p / p.exp.q) % 0.5 == 0 for p in roots if p.exp.is_Rational)
+    return functions == {sp.exp} and all((2 * p.exp).is_Integer for p in roots if p.exp.is_Rational)
 
 
 def _cancelled_over_functions(expr: sp.Expr) -> sp.Expr:
@@ -83,7 +79,8 @@ def _cancelled_over_functions(expr: sp.Expr) -> sp.Expr:
     return sp.cancel(rational).xreplace({symbol: e for e, symbol in unknowns.items()})
 
 
-def _outermost(expr: sp.Expr, wanted) -> list[sp.Expr]:  # type: ignore[no-untyped-def]
+def _outermost(expr: sp.Expr, wanted: Callable[[sp.Expr], bool]) -> list[sp.Expr]:
+    """The largest subexpressions that are wanted, each once."""
     if wanted(expr):
         return [expr]
     return list(dict.fromkeys(e for argument in expr.args for e in _outermost(argument, wanted)))

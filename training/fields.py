@@ -42,7 +42,8 @@ class Field:
         require_data_at_one(path, "Field")
         if not math.isfinite(guidance_scale):
             raise ValueError(f"Field: guidance_scale must be finite, got {guidance_scale!r}. 1 is unguided.")
-        if guidance_scale != 1.0 and getattr(model, "null_class", None) is None:
+        self._null_class: int | None = getattr(model, "null_class", None)
+        if guidance_scale != 1.0 and self._null_class is None:
             raise ValueError(
                 f"Field: guidance_scale must be 1 for a network without model.null_class, got {guidance_scale!r}. "
                 "Train it with class dropout."
@@ -61,9 +62,10 @@ class Field:
         time = torch.as_tensor(t, dtype=dtype, device=x.device).expand(x.shape[0])
         if self.guidance_scale == 1.0:
             return self._evaluate(x, time, y)
+        assert self._null_class is not None, "the constructor refuses guidance without a null class"
         if y is None:
             raise ValueError("Field: y must be given where guidance_scale is not 1, got None.")
-        null = torch.full_like(y, self.model.null_class)  # type: ignore[attr-defined]
+        null = torch.full_like(y, self._null_class)
         both = self._evaluate(torch.cat([x, x]), torch.cat([time, time]), torch.cat([y, null]))
         with_label, without = both.chunk(2)
         return without + self.guidance_scale * (with_label - without)
