@@ -1,18 +1,27 @@
-"""Limits at the two ends of time, found by sympy and checked against 120-digit evaluation next to the end."""
+"""What a function of time does at the two ends of [0, 1]: c s^p to leading order in the distance s to the end.
+
+Found exactly where the normal form allows it, else by evaluation next to the end; either way confirmed in 120-digit
+arithmetic at distances 1e-20 and 1e-40.
+"""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from fractions import Fraction
+from typing import Any, Final
 
 import mpmath
 import sympy as sp
 
 from interpolants.expression import t
+from interpolants.simplify import is_zero, simplified
 
-_DIGITS = 120
+_DIGITS: Final = 120
 _NEAR, _NEARER = mpmath.mpf(10) ** -20, mpmath.mpf(10) ** -40
+_TOLERANCE = mpmath.mpf(10) ** -15
+MAX_ORDER: Final = 8
+"""Of the zero of a factor at an end, up to which it is found exactly."""
 
 
 def evaluate(expr: sp.Expr, at: mpmath.mpf, digits: int = _DIGITS) -> mpmath.mpf:
@@ -27,35 +36,114 @@ def evaluate(expr: sp.Expr, at: mpmath.mpf, digits: int = _DIGITS) -> mpmath.mpf
 
 @functools.cache
 def limit(expr: sp.Expr, end: int) -> sp.Expr:
-    """The one-sided limit of ``expr`` at ``end``, from inside [0, 1]: oo, -oo, or an exact number; where sympy finds
-    none, the value to 15 digits or more that evaluation next to the end approaches.
+    """The one-sided limit of ``expr`` at ``end``, from inside [0, 1]: oo, -oo, or an exact number; where none is found
+    exactly, the value to 15 digits or more that evaluation next to the end approaches.
 
     Raises:
         ValueError: If ``end`` is neither 0 nor 1.
-        ArithmeticError: If there is no limit that sympy finds or the evaluation next to the end confirms.
+        ArithmeticError: If there is no limit that evaluation next to the end confirms.
     """
-    if end not in (0, 1):
-        raise ValueError(f"limit: end must be 0 (noise) or 1 (data), got {end!r}.")
+    _check_end(end)
+    expr = _piece(expr, end)
     if not expr.has(t):
         return expr
+    near, nearer = _probes(expr, end)
+    if abs(nearer) > 1.5 * abs(near) and abs(nearer) > 1:  # a logarithm grows by a factor of two from one to the other
+        return sp.oo if nearer > 0 else -sp.oo
+    try:
+        value = expr.subs(t, end)
+    except (ValueError, TypeError):  # sympy's comparisons of what is not a number
+        value = sp.nan
+    for candidate in (value, sp.Integer(0)):
+        if candidate.is_number and _confirmed(candidate, near, nearer):
+            return candidate
+    coefficient, power = leading(expr, end)
+    return sp.Integer(0) if power > 0 else coefficient
+
+
+@functools.cache
+def leading(expr: sp.Expr, end: int) -> tuple[sp.Expr, sp.Rational]:
+    r"""(c, p) of expr = c s^p (1 + o(1)), with s = t at end 0 and s = 1 - t at end 1; c is not 0.
+
+    A pole has p < 0: its order is -p. For ``expr`` = 0 it is (0, 0).
+
+    Raises:
+        ArithmeticError: If the expression is no power of s next to the end, such as a logarithm.
+    """
+    _check_end(end)
+    expr = _piece(expr, end)
+    if is_zero(expr):
+        return sp.Integer(0), sp.Integer(0)
+    near, nearer = _probes(expr, end)
+    try:
+        product = simplified(expr).replace(sp.tan, lambda u: sp.sin(u) / sp.cos(u))
+        coefficient, power = _leading_of_product(product, end)
+    except ArithmeticError:
+        coefficient, power = sp.nan, _power(expr, near, nearer, end)
+    with mpmath.workdps(_DIGITS):
+        scaled = [value / step ** _number(power) for value, step in ((near, _NEAR), (nearer, _NEARER))]
+    if coefficient.is_number and _confirmed(coefficient, *scaled):
+        return coefficient, power
+    power = _power(expr, near, nearer, end)
+    with mpmath.workdps(_DIGITS):
+        first, second = (value / step ** _number(power) for value, step in ((near, _NEAR), (nearer, _NEARER)))
+        if abs(first - second) <= _TOLERANCE * abs(second):
+            return sp.Float(second, 30), power
+    raise ArithmeticError(f"limit: {expr} is no power of the distance to t = {end}, and no limit was found.")
+
+
+def _check_end(end: int) -> None:
+    if end not in (0, 1):
+        raise ValueError(f"limit: end must be 0 (noise) or 1 (data), got {end!r}.")
+
+
+def _piece(expr: sp.Expr, end: int) -> sp.Expr:
+    """The piece of a piecewise function that reaches the end."""
+    if isinstance(expr, sp.Piecewise):
+        result: sp.Expr = expr.args[0 if end == 0 else -1][0]
+        return result
+    return expr
+
+
+def _probes(expr: sp.Expr, end: int) -> tuple[mpmath.mpf, mpmath.mpf]:
     with mpmath.workdps(_DIGITS):
         near, nearer = (evaluate(expr, end + (1 - 2 * end) * step) for step in (_NEAR, _NEARER))
-    if _grows(near, nearer):
-        return sp.oo if nearer > 0 else -sp.oo
-    candidates: tuple[Callable[[], sp.Expr], ...] = (
-        lambda: expr.subs(t, end),
-        lambda: sp.limit(expr, t, end, "+" if end == 0 else "-"),
-    )
-    for candidate in candidates:
-        try:
-            value = candidate()
-        except (NotImplementedError, ValueError, TypeError):
-            continue
-        if value.is_number and _confirmed(value, near, nearer):
-            return value
-    if mpmath.isfinite(nearer) and abs(near - nearer) <= mpmath.mpf(10) ** -15 * max(1, abs(nearer)):
-        return sp.Float(nearer, 30)
-    raise ArithmeticError(f"limit: {expr} has no limit at t = {end} that could be established.")
+    return near, nearer
+
+
+def _leading_of_product(expr: sp.Expr, end: int) -> tuple[sp.Expr, sp.Rational]:
+    coefficient, power = sp.Integer(1), sp.Integer(0)
+    for factor in sp.Mul.make_args(expr):
+        base, exponent = factor.as_base_exp() if not isinstance(factor, sp.exp) else (factor, sp.Integer(1))
+        if not exponent.is_Rational:
+            base, exponent = factor, sp.Integer(1)
+        of_base, order = _leading_of_factor(base, end)
+        coefficient, power = coefficient * of_base**exponent, power + order * exponent
+    return coefficient, power
+
+
+def _leading_of_factor(factor: sp.Expr, end: int) -> tuple[sp.Expr, sp.Rational]:
+    """By Taylor's formula: the first derivative that is not zero at the end."""
+    derivative = factor
+    for order in range(MAX_ORDER + 1):
+        value = derivative.subs(t, end)
+        if not (value.is_number and value.is_finite and value.is_extended_real):
+            break
+        if not is_zero(value):
+            return (1 - 2 * end) ** order * value / sp.factorial(order), sp.Integer(order)
+        derivative = sp.diff(derivative, t)
+    raise ArithmeticError(f"limit: {factor} is not smooth at t = {end}.")
+
+
+def _power(expr: sp.Expr, near: mpmath.mpf, nearer: mpmath.mpf, end: int) -> sp.Rational:
+    """The exponent that two evaluations next to the end imply."""
+    with mpmath.workdps(_DIGITS):
+        if mpmath.isfinite(near) and mpmath.isfinite(nearer) and near and nearer:
+            power = mpmath.log(abs(near / nearer)) / mpmath.log(_NEAR / _NEARER)
+            nearest = Fraction(str(mpmath.nstr(power, 30))).limit_denominator(1000)
+            if abs(power - mpmath.mpf(nearest.numerator) / nearest.denominator) < mpmath.mpf(10) ** -12:
+                return sp.Rational(nearest.numerator, nearest.denominator)
+    raise ArithmeticError(f"limit: {expr} is no power of the distance to t = {end}, and no limit was found.")
 
 
 def _confirmed(value: sp.Expr, near: mpmath.mpf, nearer: mpmath.mpf) -> bool:
@@ -67,11 +155,11 @@ def _confirmed(value: sp.Expr, near: mpmath.mpf, nearer: mpmath.mpf) -> bool:
             return False
         # A limit may be approached slowly, as a small power of the distance: then each probe must come nearer to it.
         distance, before = abs(nearer - exact), abs(near - exact)
-        return bool(distance <= mpmath.mpf(10) ** -15 * max(1, abs(exact)) or distance <= before / 2)
+        return bool(distance <= _TOLERANCE * max(1, abs(exact)) or distance <= before / 2)
 
 
-def _grows(near: mpmath.mpf, nearer: mpmath.mpf) -> bool:
-    return bool(abs(nearer) > 1.5 * abs(near) and abs(nearer) > 1)
+def _number(power: sp.Rational) -> mpmath.mpf:
+    return mpmath.mpf(int(power.p)) / int(power.q)
 
 
 @functools.lru_cache(maxsize=256)

@@ -1,0 +1,84 @@
+"""An equal expression that evaluates accurately in floating point.
+
+Equal as functions, but without the cancellations that cost digits: exp(a) - exp(b) for a near b, 1 + cos(a) for a near
+pi, and a polynomial near its root.
+"""
+
+from __future__ import annotations
+
+import sympy as sp
+from sympy.codegen.cfunctions import expm1
+
+from interpolants.expression import t
+
+
+def stable(expr: sp.Expr) -> sp.Expr:
+    """An equal expression that loses few digits when it is evaluated as it is written."""
+    expr = expr.rewrite([sp.cot, sp.sec, sp.csc], sp.tan) if expr.has(sp.cot, sp.sec, sp.csc) else expr
+    # Expanded, cos(pi (1 - t) / 2) is sin(pi t / 2).
+    expr = expr.replace(_is_wave, lambda wave: wave.func(sp.expand(wave.args[0])))
+    return expr.replace(lambda e: e.is_Add, _stable_sum)
+
+
+def _stable_sum(expr: sp.Expr) -> sp.Expr:
+    if expr.is_polynomial(t) and all(c.is_Rational for c in sp.Poly(expr, t).coeffs()):
+        return sp.factor(expr)
+    if len(expr.args) == 2:
+        return _exponential_difference(*expr.args) or _half_angle(*expr.args) or _cosines(*expr.args) or expr
+    return expr
+
+
+def _exponential_difference(first: sp.Expr, second: sp.Expr) -> sp.Expr | None:
+    """p - p exp(v) as -p expm1(v), with v <= 0 so that nothing overflows; None where the sum is no such difference."""
+    for base, other in ((first, second), (second, first)):
+        ratio = sp.powsimp(-other / base)
+        if ratio.func is not sp.exp:
+            return None
+        exponent = sp.factor(sp.expand(ratio.args[0]))
+        if exponent.subs(t, sp.Rational(1, 2)).evalf() <= 0:
+            return -base * expm1(exponent)
+    return None
+
+
+def _half_angle(first: sp.Expr, second: sp.Expr) -> sp.Expr | None:
+    """p + p cos(a) as 2 p cos(a/2)^2, and p - p cos(a) as 2 p sin(a/2)^2; None where the sum is neither."""
+    for base, other in ((first, second), (second, first)):
+        ratio = other / base
+        if ratio.func is sp.cos:
+            return 2 * base * sp.cos(ratio.args[0] / 2) ** 2
+        if (-ratio).func is sp.cos:
+            return 2 * base * sp.sin((-ratio).args[0] / 2) ** 2
+    return None
+
+
+def _cosines(first: sp.Expr, second: sp.Expr) -> sp.Expr | None:
+    """p (cos(a) - cos(b)) as 2 p sin((a + b) / 2) sin((b - a) / 2), and alike for sines and for squares; None where the
+    sum is not that.
+    """
+    (p, power_a), (q, power_b) = (_wave(term) for term in (first, second))
+    (wave_a, k), (wave_b, m) = power_a.as_base_exp(), power_b.as_base_exp()
+    if k != m or k not in (1, 2) or p not in (q, -q) or (k == 2 and p == q) or not _is_wave(wave_a, wave_b):
+        return None
+    (a, b), half = (_phase(wave) for wave in (wave_a, wave_b)), sp.Rational(1, 2)
+    difference, total = (
+        2 * sp.sin(sp.expand(half * (a + c))) * sp.sin(sp.expand(half * (c - a))) for c in (b, b + sp.pi)
+    )
+    if k == 2:
+        return p * difference * total
+    return p * (difference if p == -q else total)
+
+
+def _wave(term: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
+    """A term as a factor and a power of one sine or cosine."""
+    waves = [f for f in sp.Mul.make_args(term) if _is_wave(f.as_base_exp()[0])]
+    wave = waves[0] if waves else sp.Integer(1)
+    return term / wave, wave
+
+
+def _is_wave(*functions: sp.Expr) -> bool:
+    return all(isinstance(f, (sp.sin, sp.cos)) for f in functions)
+
+
+def _phase(wave: sp.Expr) -> sp.Expr:
+    """a of cos(a) = wave."""
+    return sp.expand(wave.args[0] - sp.pi / 2 if isinstance(wave, sp.sin) else wave.args[0])
