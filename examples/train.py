@@ -14,7 +14,7 @@ def main(config: Config) -> None:
     if not trainer.fit():
         return
     run = Path(config.run)
-    ws = {name.replace("_", " "): choice(1.0) for name, choice in diffusion.CHOICES.items()}
+    ws = {name.replace("_", " "): choice() for name, choice in diffusion.CHOICES.items()}
     path_figure(trainer.loss.path, ws).savefig(run / "path.png", dpi=150)
     loss_figure(read_log(trainer.log_file)).savefig(run / "loss.png", dpi=150)
     print(f"trained {trainer.step} steps in {trainer.seconds:.0f} s; see {run}/loss.png and {run}/path.png")

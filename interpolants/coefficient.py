@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,7 +14,9 @@ import torch
 from torch import Tensor
 
 from interpolants.compile import compiled
-from interpolants.limits import limit
+from interpolants.limits import leading, limit
+
+_TRACING = (torch._C._TorchDispatchModeKey.FAKE, torch._C._TorchDispatchModeKey.PROXY)
 
 
 class Coefficient:
@@ -29,7 +32,7 @@ class Coefficient:
     (-1, 20)
     """
 
-    __slots__ = ("expr", "kernel")
+    __slots__ = ("__weakref__", "expr", "kernel")
 
     def __init__(self, expr: sp.Expr) -> None:
         self.expr = expr
@@ -39,23 +42,37 @@ class Coefficient:
     def __call__(self, time: Any) -> Any:
         """The value at ``time``: a tensor, an array or a float in, the same type, shape, dtype and device out.
 
+        Arrays of jax are evaluated in their own dtype, which is float64 only where ``jax_enable_x64`` is set.
+
         Raises:
             ValueError: If a time is outside [0, 1]. Times on an accelerator are not looked at, which would wait for it.
         """
         if isinstance(time, Tensor):
             _check_tensor(time)
-            return self.kernel(_precise(time)).to(time.dtype)
+            value = self.kernel(_precise(time)).to(time.dtype)
+            return value.clone() if value is time else value
         if isinstance(time, np.ndarray):
             _check_range(float(time.min(initial=1.0)), float(time.max(initial=0.0)))
             return compiled(self.expr, "numpy")(time.astype(np.float64)).astype(time.dtype)
         if isinstance(time, numbers.Real):
             _check_range(float(time), float(time))
             return float(compiled(self.expr, "numpy")(np.float64(time)))
+        if _is_jax(time):
+            _check_jax(time)
+            return compiled(self.expr, "jax")(time)
         raise TypeError(f"t: must be a tensor, an array or a number in [0, 1], got {type(time).__name__}.")
 
     def limit(self, end: int) -> sp.Expr:
         """The exact one-sided limit at t = 0 (noise) or t = 1 (data); ``oo`` or ``-oo`` at a pole."""
         return limit(self.expr, end)
+
+    def leading(self, end: int) -> tuple[sp.Expr, sp.Rational]:
+        """(c, p) of the leading behaviour c s^p at an end, s the distance to it; a pole of order n has p = -n.
+
+        Raises:
+            ArithmeticError: If it is no power of s there, such as the log-SNR.
+        """
+        return leading(self.expr, end)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Coefficient) and self.expr == other.expr
@@ -114,13 +131,35 @@ def _precise(time: Tensor) -> Tensor:
 def _check_tensor(time: Tensor) -> None:
     if not time.is_floating_point():
         raise TypeError(f"t: must be floating point, got {time.dtype}. For step k of n pass k / n.")
-    if time.device.type == "cpu" and time.numel() and not _is_traced(time):
+    if _has_values(time):
         low, high = torch.aminmax(time.detach())
         _check_range(low.item(), high.item())
 
 
-def _is_traced(time: Tensor) -> bool:
-    return torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(time)
+def _has_values(time: Tensor) -> bool:
+    """Whether there are values to look at, at no cost: on the CPU, and no placeholder of a tracer or a transform."""
+    return (
+        time.device.type == "cpu"
+        and not torch.compiler.is_compiling()
+        and type(time) in (Tensor, torch.nn.Parameter)
+        and not torch._C._functorch.is_functorch_wrapped_tensor(time)
+        and not any(torch._C._get_dispatch_mode(mode) for mode in _TRACING)
+        and time.numel() > 0
+    )
+
+
+def _is_jax(time: Any) -> bool:
+    """An array or a tracer of jax, if anything has imported jax."""
+    jax = sys.modules.get("jax")
+    return jax is not None and isinstance(time, jax.Array)
+
+
+def _check_jax(time: Any) -> None:
+    jax = sys.modules["jax"]
+    if not jax.numpy.issubdtype(time.dtype, jax.numpy.floating):
+        raise TypeError(f"t: must be floating point, got {time.dtype}. For step k of n pass k / n.")
+    if not isinstance(time, jax.core.Tracer) and time.size:
+        _check_range(float(time.min()), float(time.max()))
 
 
 def _check_range(low: float, high: float) -> None:

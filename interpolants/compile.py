@@ -16,17 +16,19 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import mpmath
 import numpy as np
 import sympy as sp
+import torch
 
 from interpolants.expression import t
 from interpolants.limits import evaluate, leading, limit
-from interpolants.printer import ArrayFunction, lambdified, namespace, quiet, to_float
+from interpolants.printer import ArrayFunction, lambdified, namespace, quiet, to_float, u
 from interpolants.simplify import simplified
 from interpolants.stable import stable
 
@@ -54,14 +56,26 @@ class Series:
 
 @dataclass(frozen=True)
 class Form:
-    """A way to evaluate: ``in_t`` at t, or ``in_one_minus_t`` at 1 - t, or each on its half where both are given; next
-    to an end by its series where it has one.
+    """A way to evaluate: ``whole`` everywhere, or up to t = 1/2 where ``data_half`` is given, which is for the other
+    half; next to an end by its series where it has one. Each is an expression in t and u = 1 - t.
     """
 
-    in_t: sp.Expr | None
-    in_one_minus_t: sp.Expr | None = None
+    whole: sp.Expr
+    data_half: sp.Expr | None = None
     near_noise: Series | None = None
     near_data: Series | None = None
+
+
+@dataclass(frozen=True)
+class End:
+    """An end where a form is not the limit: ``excess`` too large, by rounding, or worthless. The value is then
+    limit + slope * distance, so that the derivative there is right too.
+    """
+
+    time: int
+    limit: float
+    excess: float = 0.0
+    slope: float = 0.0
 
 
 @functools.cache
@@ -77,7 +91,7 @@ def compiled(expr: sp.Expr, backend: str = "torch") -> ArrayFunction:
     if isinstance(expr, sp.Piecewise):
         return _piecewise(expr, backend)
     form = _most_accurate_form(expr)
-    wrong_ends = _wrong_ends(expr, form)
+    wrong_ends = tuple(_wrong_ends(expr, form))
     function = _assemble(form, backend)
     return _with_limits(function, wrong_ends, backend) if wrong_ends else function
 
@@ -85,6 +99,17 @@ def compiled(expr: sp.Expr, backend: str = "torch") -> ArrayFunction:
 def sampled(expr: sp.Expr, times: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """``expr`` at ``times`` inside (0, 1), in plain float64: to look at an expression of which nothing is known yet."""
     values: np.ndarray[Any, Any] = lambdified(stable(expr), "numpy")(times)
+    return values
+
+
+def sampled_slope(expr: sp.Expr, times: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The derivative of ``expr`` at ``times`` inside (0, 1), by autograd, which is faster than to derive it."""
+    if not expr.has(t):
+        return np.zeros_like(times)
+    with torch.inference_mode(False), torch.enable_grad():
+        time = torch.tensor(times, dtype=torch.float64, requires_grad=True)
+        (slope,) = torch.autograd.grad(lambdified(stable(expr), "torch")(time).sum(), time)
+    values: np.ndarray[Any, Any] = slope.numpy()
     return values
 
 
@@ -110,20 +135,12 @@ def _assemble(form: Form, backend: str) -> ArrayFunction:
 
 
 def _on_halves(form: Form, backend: str) -> ArrayFunction:
-    near_noise = lambdified(form.in_t, backend) if form.in_t is not None else None
-    near_data = lambdified(form.in_one_minus_t, backend) if form.in_one_minus_t is not None else None
-    if near_data is None:
-        assert near_noise is not None
-        return near_noise
-    if near_noise is None:
-        return lambda time: near_data(1 - time)
-    where = namespace(backend)["where"]
-
-    def halves(time: Any) -> Any:
-        first = time <= 0.5
-        return where(first, near_noise(where(first, time, 0.5)), near_data(where(first, 0.5, 1 - time)))
-
-    return halves
+    first = lambdified(form.whole, backend)
+    if form.data_half is None:
+        return first
+    # Neither half sees the other's times, so that no derivative is NaN.
+    functions, last = namespace(backend), lambdified(form.data_half, backend)
+    return _joined(functions["where"], functions["clip"], 0.5, first, last)
 
 
 def _with_series(elsewhere: ArrayFunction, end: int, series: Series, backend: str) -> ArrayFunction:
@@ -142,38 +159,43 @@ def _with_series(elsewhere: ArrayFunction, end: int, series: Series, backend: st
     return quiet(near_the_end, backend)
 
 
-def _with_limits(function: ArrayFunction, ends: tuple[tuple[float, float], ...], backend: str) -> ArrayFunction:
+def _with_limits(function: ArrayFunction, ends: tuple[End, ...], backend: str) -> ArrayFunction:
     where = namespace(backend)["where"]
 
     def with_limits(time: Any) -> Any:
         inside = time
-        for end, _ in ends:  # the formula never sees the end, so that its derivative is not NaN there
-            inside = where(time == end, 0.5, inside)
+        for end in ends:  # the formula never sees an end where it fails, so that its derivative is not NaN there
+            if not end.excess:
+                inside = where(time == end.time, 0.5, inside)
         value = function(inside)
-        for end, limiting in ends:
-            value = where(time == end, limiting, value)
+        for end in ends:
+            if end.excess:
+                at_end = value - end.excess
+            else:
+                at_end = end.limit + end.slope * (time - end.time) if end.slope else end.limit
+            value = where(time == end.time, at_end, value)
         return value
 
     return with_limits
 
 
 def _piecewise(expr: sp.Piecewise, backend: str) -> ArrayFunction:
-    where = namespace(backend)["where"]
+    functions = namespace(backend)
     *pieces, (last, _) = expr.args
     function = compiled(last, backend)
     for piece, condition in reversed(pieces):
         if not (isinstance(condition, sp.Le) and condition.lhs == t and condition.rhs.is_Rational):
             raise ValueError(f"compiled: a Piecewise must have conditions t <= c, got {condition}.")
-        function = _joined(where, float(condition.rhs), compiled(piece, backend), function)
+        function = _joined(
+            functions["where"], functions["clip"], float(condition.rhs), compiled(piece, backend), function
+        )
     return function
 
 
-def _joined(where: Any, at: float, before: ArrayFunction, after: ArrayFunction) -> ArrayFunction:
-    def joined(time: Any) -> Any:
-        first = time <= at
-        return where(first, before(where(first, time, at)), after(where(first, at, time)))
-
-    return joined
+def _joined(
+    where: Callable[..., Any], clip: Callable[..., Any], at: float, before: ArrayFunction, after: ArrayFunction
+) -> ArrayFunction:
+    return lambda time: where(time <= at, before(clip(time, None, at)), after(clip(time, at, None)))
 
 
 # The choice of a form
@@ -181,73 +203,131 @@ def _joined(where: Any, at: float, before: ArrayFunction, after: ArrayFunction) 
 
 @functools.cache
 def _most_accurate_form(expr: sp.Expr) -> Form:
-    in_t = stable(expr)
-    best = Form(in_t)
-    error = _error(best, expr)
-    if error > TOLERANCE:
-        in_one_minus_t = stable(_around_data(expr))
-        for form in (Form(None, in_one_minus_t), Form(in_t, in_one_minus_t)):
-            form_error = _error(form, expr)
-            if form_error < error / 2:
-                best, error = form, form_error
-            if error <= TOLERANCE:
-                break
+    best, error = Form(expr), math.inf
+    for form in _forms(expr):
+        form_error = _error(form, expr)
+        if form_error < error / 2:
+            best, error = form, form_error
+        if error <= TOLERANCE:
+            break
     for end, place in ((0, "near_noise"), (1, "near_data")):
-        if _error(best, expr, end) > SERIES_TOLERANCE:
+        if error > SERIES_TOLERANCE and _error(best, expr, end) > SERIES_TOLERANCE:
             forms = [replace(best, **{place: series}) for series in _series(expr, end)]
             best = min((best, *forms), key=lambda form: _error(form, expr, end))
     return best
 
 
+def _forms(expr: sp.Expr) -> Iterator[Form]:
+    in_t = stable(expr)
+    yield Form(in_t)
+    in_u = stable(_around_data(expr)).xreplace({t: u})
+    yield Form(in_u)
+    yield Form(_by_factors(in_t))
+    yield Form(in_t, in_u)
+    normal_in_u = stable(simplified(_around_data(expr))).xreplace({t: u})
+    yield Form(normal_in_u)
+    yield Form(in_t, normal_in_u)
+
+
 def _around_data(expr: sp.Expr) -> sp.Expr:
     """``expr`` as a function of the distance 1 - t to the data end, which the symbol t then stands for."""
     mirrored = expr.subs(t, 1 - t)
-    expanded = mirrored.replace(lambda e: e.is_Function, lambda e: e.func(*(sp.expand(a) for a in e.args)))
-    return simplified(expanded)
+    return mirrored.replace(lambda e: e.is_Function, lambda e: e.func(*(sp.expand(a) for a in e.args)))
+
+
+def _by_factors(expr: sp.Expr) -> sp.Expr:
+    """Each factor in t or in u, whichever is more accurate."""
+    if expr.is_Mul or (expr.is_Pow and expr.exp.is_Rational):
+        return expr.func(*map(_by_factors, expr.args))
+    if not expr.has(t):
+        return expr
+    if isinstance(expr, sp.tan):
+        return _by_factors(sp.sin(expr.args[0])) / _by_factors(sp.cos(expr.args[0]))
+    forms = (Form(expr), Form(stable(_around_data(expr)).xreplace({t: u})))
+    return min(forms, key=lambda form: _error(form, expr)).whole
 
 
 def _series(expr: sp.Expr, end: int) -> Iterator[Series]:
-    """Chebyshev interpolation of expr / s^p next to the end; none where expr is no power there."""
+    """Polynomials that equal expr / s^p in the Chebyshev points next to the end; none where expr is no power there."""
     try:
         power = leading(expr, end)[1]
     except ArithmeticError:
         return
-    exponent = mpmath.mpf(int(power.p)) / int(power.q)
-
-    def remainder(s: mpmath.mpf) -> mpmath.mpf:
-        return evaluate(expr, s if end == 0 else 1 - s) / s**exponent
-
     for width in SERIES_WIDTHS:
         with mpmath.workdps(60):
-            coefficients = mpmath.chebyfit(remainder, [mpmath.mpf(10) ** -30, width], SERIES_LENGTH)
-            yield Series(width, float(exponent), tuple(float(c) for c in reversed(coefficients)))
+            exponent = mpmath.mpf(int(power.p)) / int(power.q)
+            angles = [mpmath.pi * (2 * k + 1) / (4 * SERIES_LENGTH) for k in range(SERIES_LENGTH)]
+            distances = [width * mpmath.cos(angle) ** 2 for angle in angles]
+            values = [evaluate(expr, s if end == 0 else 1 - s, digits=60) / s**exponent for s in distances]
+            yield Series(width, float(exponent), tuple(map(float, _interpolated(distances, values))))
 
 
-def _wrong_ends(expr: sp.Expr, form: Form) -> tuple[tuple[float, float], ...]:
-    """Each end where the form does not evaluate to the limit, and the limit."""
-    in_numpy = _assemble(form, "numpy")
-    limits = ((float(end), to_float(limit(expr, end))) for end in (0, 1))
-    return tuple((end, value) for end, value in limits if not _agree(float(in_numpy(np.float64(end))), value))
+def _interpolated(points: list[mpmath.mpf], values: list[mpmath.mpf]) -> list[mpmath.mpf]:
+    """The coefficients of the polynomial through the points, the constant one first: Newton's divided differences."""
+    differences = list(values)
+    for level in range(1, len(points)):
+        for i in range(len(points) - 1, level - 1, -1):
+            differences[i] = (differences[i] - differences[i - 1]) / (points[i] - points[i - level])
+    coefficients = [mpmath.mpf(0)]
+    for point, difference in zip(reversed(points), reversed(differences), strict=True):
+        # Horner's rule: times (s - point), plus the difference.
+        shifted, scaled = [mpmath.mpf(0), *coefficients], [*(point * c for c in coefficients), mpmath.mpf(0)]
+        coefficients = [a - b for a, b in zip(shifted, scaled, strict=True)]
+        coefficients[0] += difference
+    return coefficients[: len(points)]
 
 
-def _agree(got: float, limiting: float) -> bool:
-    return got == limiting or (math.isfinite(got) and abs(got - limiting) <= 4e-16 * abs(limiting))
+def _wrong_ends(expr: sp.Expr, form: Form) -> Iterator[End]:
+    # In a thread of its own, which no grad mode, transform or tracer of the caller reaches.
+    with ThreadPoolExecutor(1) as thread:
+        values, slopes = thread.submit(_at_ends, _assemble(form, "torch")).result()
+    for time, got, slope in zip((0, 1), values, slopes, strict=True):
+        limiting = to_float(limit(expr, time))
+        if got == limiting or (math.isfinite(got) and abs(got - limiting) <= 4e-16 * abs(limiting)):
+            if math.isnan(slope) and math.isfinite(limiting) and (exact := _slope(expr, time)) is not None:
+                yield End(time, limiting, slope=exact)
+        elif math.isfinite(got) and abs(got - limiting) <= SERIES_TOLERANCE * abs(limiting):
+            yield End(time, limiting, excess=got - limiting)
+        else:
+            yield End(time, limiting, slope=(_slope(expr, time) or 0.0) if math.isfinite(limiting) else 0.0)
+
+
+def _at_ends(function: ArrayFunction) -> tuple[list[float], list[float]]:
+    """The values at both ends, and the derivatives by autograd."""
+    ends = torch.tensor([0.0, 1.0], dtype=torch.float64, device="cpu", requires_grad=True)
+    values = function(ends)
+    (slopes,) = torch.autograd.grad(values.sum() + 0 * ends.sum(), ends)  # a form may turn out to be constant
+    return values.tolist(), slopes.tolist()
+
+
+def _slope(expr: sp.Expr, end: int) -> float | None:
+    """The derivative at an end, by differences of which each is much nearer to it; None where they do not agree."""
+    with mpmath.workdps(120):
+        steps = [mpmath.mpf(10) ** -k for k in (10, 20, 40)]
+        values = [evaluate(expr, end + (1 - 2 * end) * step) for step in steps]
+        farther, nearer = ((1 - 2 * end) * (values[i] - values[i + 1]) / (steps[i] - steps[i + 1]) for i in range(2))
+        return float(nearer) if abs(nearer - farther) <= 1e-6 * (1 + abs(nearer)) else None
 
 
 def _error(form: Form, expr: sp.Expr, end: int | None = None) -> float:
     """The largest relative error in float64 over times next to both ends and between them, or next to one end."""
-    function = _assemble(form, "numpy")
     distances = (*_END_PROBES, *_SERIES_PROBES) if end is not None else _END_PROBES
     times = [d if near == 0 else 1 - d for near in (0, 1) if end in (near, None) for d in distances]
     times += _MIDDLE_PROBES if end is None else ()
-    return max(_relative_error(float(function(np.float64(time))), expr, time) for time in times)
+    values = _assemble(form, "numpy")(np.array(times)).tolist()
+    return max(_relative_error(got, expr, time) for got, time in zip(values, times, strict=True))
 
 
 def _relative_error(got: float, expr: sp.Expr, time: float) -> float:
-    exact = evaluate(expr, mpmath.mpf(time), digits=60)
+    exact = _exact(expr, time)
     if not math.isfinite(got):
         return math.inf
     # Between the ends a coefficient may cross zero, where only the absolute error means anything.
     floor = 1.0 if time in _MIDDLE_PROBES else 0.0
     scale = max(abs(exact), floor)
     return float(abs(got - exact) / scale) if scale else abs(got)
+
+
+@functools.lru_cache(maxsize=4096)
+def _exact(expr: sp.Expr, time: float) -> mpmath.mpf:
+    return evaluate(expr, mpmath.mpf(time), digits=60)

@@ -17,19 +17,22 @@ from interpolants.expression import ExpressionLike, exact, t, to_expr
 from interpolants.quantities import wronskian
 from interpolants.simplify import simplified
 
+Form: TypeAlias = Callable[..., sp.Expr]
+
 
 @dataclass(frozen=True)
 class Diffusion:
-    """A named w(t), which may depend on the path."""
+    """A named w(t), which may depend on the path: form(alpha, sigma, *arguments)."""
 
-    name: str
-    of_path: Callable[[sp.Expr, sp.Expr], sp.Expr] = field(compare=False)
+    name: str = field(compare=False)
+    form: Form
+    arguments: tuple[sp.Expr, ...]
 
     def expr(self, alpha: sp.Expr, sigma: sp.Expr, towards_data: int = 1) -> sp.Expr:
         """w on the path (alpha, sigma); with ``towards_data`` -1, the path's time and that of w is the paper's."""
         if towards_data == -1:
             return self.expr(alpha.subs(t, 1 - t), sigma.subs(t, 1 - t)).subs(t, 1 - t)
-        return simplified(self.of_path(alpha, sigma))
+        return simplified(self.form(alpha, sigma, *self.arguments))
 
 
 DiffusionLike: TypeAlias = "Diffusion | ExpressionLike"
@@ -37,40 +40,97 @@ DiffusionLike: TypeAlias = "Diffusion | ExpressionLike"
 
 def constant(norm: float = 1.0) -> Diffusion:
     """w = 2 norm."""
-    return Diffusion(f"constant({norm:g})", lambda alpha, sigma: 2 * exact(norm))
+    return Diffusion(f"constant({norm:g})", _constant, (exact(norm),))
 
 
 def sigma(norm: float = 1.0) -> Diffusion:
     """w = 2 norm sigma: w score is finite at the data end although the score is not."""
-    return Diffusion(f"sigma({norm:g})", lambda alpha, sigma: 2 * exact(norm) * sigma)
+    return Diffusion(f"sigma({norm:g})", _sigma, (exact(norm),))
 
 
 def linear(norm: float = 1.0) -> Diffusion:
     """w = 2 norm (1 - t)."""
-    return Diffusion(f"linear({norm:g})", lambda alpha, sigma: 2 * exact(norm) * (1 - t))
+    return Diffusion(f"linear({norm:g})", _linear, (exact(norm),))
 
 
 def decreasing(norm: float = 1.0) -> Diffusion:
     """w = (norm cos(pi t) + 1)^2 / 2."""
-    return Diffusion(f"decreasing({norm:g})", lambda alpha, sigma: (exact(norm) * sp.cos(sp.pi * t) + 1) ** 2 / 2)
+    return Diffusion(f"decreasing({norm:g})", _decreasing, (exact(norm),))
 
 
 def sin_squared(norm: float = 1.0) -> Diffusion:
     """w = 2 norm sin(pi t)^2, the official code's "increasing-decreasing"."""
-    return Diffusion(f"sin_squared({norm:g})", lambda alpha, sigma: 2 * exact(norm) * sp.sin(sp.pi * t) ** 2)
+    return Diffusion(f"sin_squared({norm:g})", _sin_squared, (exact(norm),))
 
 
 def kl_optimal(norm: float = 1.0) -> Diffusion:
-    """w = 2 norm sigma W / alpha = norm g^2 of the forward SDE: the paper's w^KL, the official code's "SBDM"."""
+    r"""w = 2 norm omega, omega = sigma W / alpha: norm g^2 of the forward SDE, the paper's w^KL, "SBDM" in its code.
 
-    def of_path(alpha: sp.Expr, sigma: sp.Expr) -> sp.Expr:
-        return 2 * exact(norm) * sigma * wronskian(alpha, sigma) / alpha
+    At norm 1 it minimises the bound on the divergence of the samples from the data that a velocity error
+    :math:`L(t) = E \|\hat v - v\|^2` allows, over w:
 
-    return Diffusion(f"kl_optimal({norm:g})", of_path)
+    .. math:: KL \le \int \frac{(1 + w / 2 \omega)^2}{2 w} L \, dt
+    """
+    return Diffusion(f"kl_optimal({norm:g})", _kl_optimal, (exact(norm),))
 
 
-CHOICES: dict[str, Callable[[float], Diffusion]] = {
-    choice.__name__: choice for choice in (constant, sigma, linear, decreasing, sin_squared, kl_optimal)
+def kl_regularized(eta: float = 1.0, loss: ExpressionLike = 1) -> Diffusion:
+    r"""w = 2 omega / sqrt(1 + 8 eta omega^2 / L): the paper's w^{KL,eta}, finite where w^KL has a pole.
+
+    It minimises the bound of ``kl_optimal`` plus :math:`\eta \int w \, dt`: with :math:`\epsilon = w / 2`,
+
+    .. math:: \frac{\partial}{\partial \epsilon} \left[\frac{(1 + \epsilon / \omega)^2}{4 \epsilon} L + 2 \eta
+        \epsilon\right] = 0 \iff \frac{1}{\epsilon^2} = \frac{1}{\omega^2} + \frac{8 \eta}{L}.
+
+    Args:
+        eta: The price of noise, > 0.
+        loss: L(t), the squared error of the network's velocity at each time: text, sympy or a number, positive.
+
+    Raises:
+        ValueError: If eta is not positive.
+    """
+    if not eta > 0:
+        raise ValueError(f"kl_regularized: eta must be > 0, got {eta!r}. kl_optimal is the limit 0.")
+    error = to_expr(loss, where="kl_regularized: loss")
+    return Diffusion(f"kl_regularized({eta:g}, {error})", _kl_regularized, (exact(eta), error))
+
+
+def _constant(alpha: sp.Expr, sigma: sp.Expr, norm: sp.Expr) -> sp.Expr:
+    return 2 * norm
+
+
+def _sigma(alpha: sp.Expr, sigma: sp.Expr, norm: sp.Expr) -> sp.Expr:
+    return 2 * norm * sigma
+
+
+def _linear(alpha: sp.Expr, sigma: sp.Expr, norm: sp.Expr) -> sp.Expr:
+    return 2 * norm * (1 - t)
+
+
+def _decreasing(alpha: sp.Expr, sigma: sp.Expr, norm: sp.Expr) -> sp.Expr:
+    return (norm * sp.cos(sp.pi * t) + 1) ** 2 / 2
+
+
+def _sin_squared(alpha: sp.Expr, sigma: sp.Expr, norm: sp.Expr) -> sp.Expr:
+    return 2 * norm * sp.sin(sp.pi * t) ** 2
+
+
+def _kl_optimal(alpha: sp.Expr, sigma: sp.Expr, norm: sp.Expr) -> sp.Expr:
+    return 2 * norm * sigma * wronskian(alpha, sigma) / alpha
+
+
+def _kl_regularized(alpha: sp.Expr, sigma: sp.Expr, eta: sp.Expr, loss: sp.Expr) -> sp.Expr:
+    # Over alpha, so that nothing is infinite where alpha is 0.
+    product = simplified(sigma * wronskian(alpha, sigma))
+    return 2 * product / sp.sqrt(simplified(alpha**2 + 8 * eta * product**2 / loss))
+
+
+def _given(alpha: sp.Expr, sigma: sp.Expr, expr: sp.Expr) -> sp.Expr:
+    return expr
+
+
+CHOICES: dict[str, Callable[[], Diffusion]] = {
+    choice.__name__: choice for choice in (constant, sigma, linear, decreasing, sin_squared, kl_optimal, kl_regularized)
 }
 
 
@@ -85,9 +145,9 @@ def choose(w: DiffusionLike) -> Diffusion:
     if isinstance(w, Diffusion):
         return w
     if isinstance(w, str) and w in CHOICES:
-        return CHOICES[w](1.0)
+        return CHOICES[w]()
     try:
         expr = to_expr(w, where="w")
     except ValueError as error:
         raise ValueError(f"{error} Named choices: {', '.join(CHOICES)}.") from None
-    return Diffusion(str(expr), lambda alpha, sigma: expr)
+    return Diffusion(str(expr), _given, (expr,))

@@ -10,6 +10,8 @@ before they are compiled: w s is finite wherever the product is, although s is n
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import sympy as sp
 from torch import Tensor
@@ -22,18 +24,63 @@ from interpolants.quantities import conversion, wronskian
 from interpolants.simplify import simplified
 
 
+@dataclass(frozen=True)
+class Pole:
+    """Where a coefficient of an equation is infinite: coefficient ~ leading / s^order, s the distance to ``end``.
+
+    ``order`` is None, and ``leading`` infinite, where it grows as no power of s, such as a logarithm.
+    """
+
+    coefficient: str
+    end: int
+    order: sp.Rational | None
+    leading: sp.Expr
+
+    def __str__(self) -> str:
+        if self.order is None:
+            return f"{self.coefficient} is infinite at t = {self.end}"
+        distance = "t" if self.end == 0 else "(1 - t)"
+        power = "" if self.order == 1 else f"^{self.order}" if self.order.is_Integer else f"^({self.order})"
+        return (
+            f"{self.coefficient} has a pole of order {self.order} at t = {self.end}, "
+            f"{self.coefficient} ~ {sp.N(self.leading, 4)} / {distance}{power}"
+        )
+
+
 class Dynamics:
     """dx = (a x + b prediction) dt + sqrt(w) dW; w = 0 is the probability-flow ODE.
 
     Attributes:
         a, b: The drift's coefficients.
         w: The squared noise amplitude.
+        amplitude: sqrt(w).
+        poles: Where a, b or sqrt(w) is infinite: none on most paths for a predicted velocity.
     """
 
     def __init__(self, a: sp.Expr, b: sp.Expr, w: sp.Expr, name: str) -> None:
         self.a, self.b, self.w = Coefficient(a), Coefficient(b), Coefficient(w)
         self.name = name
-        self._amplitude = Coefficient(simplified(sp.sqrt(w)))
+        self.amplitude = Coefficient(simplified(sp.sqrt(w)))
+
+    @property
+    def poles(self) -> tuple[Pole, ...]:
+        """Derived from the limits at both ends; sqrt(w) is among the coefficients."""
+        named = {"a": self.a, "b": self.b, "sqrt(w)": self.amplitude}
+        return tuple(
+            _pole(name, coefficient, end)
+            for end in (0, 1)
+            for name, coefficient in named.items()
+            if coefficient.limit(end).is_infinite
+        )
+
+    def require_finite(self) -> None:
+        """Raise ValueError, with the place and the order of each pole, unless all coefficients are finite on [0, 1]."""
+        if self.poles:
+            raise ValueError(
+                f"{self.name}: must be finite on [0, 1], but {'; '.join(map(str, self.poles))}. Integrate on "
+                "interval(), or choose another prediction or a w that is 0 there as fast as sigma, such as "
+                "diffusion.sigma()."
+            )
 
     def drift(self, x: Tensor, prediction: Tensor, time: Tensor | float) -> Tensor:
         """a(t) x + b(t) prediction, shape of ``x``; ``time`` is a scalar or has shape (batch,)."""
@@ -42,14 +89,14 @@ class Dynamics:
 
     def diffusion(self, time: Tensor) -> Tensor:
         """sqrt(w(t)), shape and dtype of ``time``."""
-        amplitude: Tensor = self._amplitude(time)
+        amplitude: Tensor = self.amplitude(time)
         return amplitude
 
     def interval(self, max_gain: float = 1e3) -> tuple[float, float]:
-        """[0, 1] where the drift's coefficients are bounded on it, else the part on which they are at most
-        ``max_gain`` in absolute value. See ``coefficient.interval``.
+        """[0, 1] where the coefficients are bounded on it, else the part on which they are at most ``max_gain`` in
+        absolute value. See ``coefficient.interval``.
         """
-        return interval((self.a, self.b), max_gain)
+        return interval((self.a, self.b, self.amplitude), max_gain)
 
     def __repr__(self) -> str:
         return f"{self.name}: dx = [({self.a.expr}) x + ({self.b.expr}) prediction] dt + sqrt({self.w.expr}) dW"
@@ -58,6 +105,14 @@ class Dynamics:
         a, b, w = (sp.latex(c.expr) for c in (self.a, self.b, self.w))
         noise = rf" + \sqrt{{{w}}} \, dW_t" if self.w.expr != 0 else ""
         return rf"$\displaystyle dX_t = \left[\left({a}\right) X_t + \left({b}\right) p_t\right] dt{noise}$"
+
+
+def _pole(name: str, coefficient: Coefficient, end: int) -> Pole:
+    try:
+        leading, power = coefficient.leading(end)
+    except ArithmeticError:
+        return Pole(name, end, None, coefficient.limit(end))
+    return Pole(name, end, -power, leading)
 
 
 def ode(prediction: str, alpha: sp.Expr, sigma: sp.Expr) -> Dynamics:

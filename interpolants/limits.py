@@ -7,14 +7,14 @@ arithmetic at distances 1e-20 and 1e-40.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from fractions import Fraction
-from typing import Any, Final
+from typing import Final
 
 import mpmath
 import sympy as sp
 
 from interpolants.expression import t
+from interpolants.printer import high_precision
 from interpolants.simplify import is_zero, simplified
 
 _DIGITS: Final = 120
@@ -28,7 +28,7 @@ def evaluate(expr: sp.Expr, at: mpmath.mpf, digits: int = _DIGITS) -> mpmath.mpf
     """The value of ``expr`` at time ``at``, in ``digits``-digit arithmetic; infinite where it divides by zero."""
     with mpmath.workdps(digits):
         try:
-            value = _high_precision(expr)(at)
+            value = high_precision(expr, max(digits, _DIGITS))(at)
         except ZeroDivisionError:
             return mpmath.inf
         return mpmath.re(value) if mpmath.im(value) == 0 else mpmath.nan
@@ -48,13 +48,9 @@ def limit(expr: sp.Expr, end: int) -> sp.Expr:
     if not expr.has(t):
         return expr
     near, nearer = _probes(expr, end)
-    if abs(nearer) > 1.5 * abs(near) and abs(nearer) > 1:  # a logarithm grows by a factor of two from one to the other
+    if abs(nearer) > 1.15 * abs(near) and abs(nearer) > 1:  # a logarithm grows by a factor of two from one to the other
         return sp.oo if nearer > 0 else -sp.oo
-    try:
-        value = expr.subs(t, end)
-    except (ValueError, TypeError):  # sympy's comparisons of what is not a number
-        value = sp.nan
-    for candidate in (value, sp.Integer(0)):
+    for candidate in (_substituted(expr, end), sp.Integer(0)):
         if candidate.is_number and _confirmed(candidate, near, nearer):
             return candidate
     coefficient, power = leading(expr, end)
@@ -126,13 +122,20 @@ def _leading_of_factor(factor: sp.Expr, end: int) -> tuple[sp.Expr, sp.Rational]
     """By Taylor's formula: the first derivative that is not zero at the end."""
     derivative = factor
     for order in range(MAX_ORDER + 1):
-        value = derivative.subs(t, end)
+        value = _substituted(derivative, end)
         if not (value.is_number and value.is_finite and value.is_extended_real):
             break
         if not is_zero(value):
             return (1 - 2 * end) ** order * value / sp.factorial(order), sp.Integer(order)
         derivative = sp.diff(derivative, t)
     raise ArithmeticError(f"limit: {factor} is not smooth at t = {end}.")
+
+
+def _substituted(expr: sp.Expr, end: int) -> sp.Expr:
+    try:
+        return expr.subs(t, end)
+    except (ValueError, TypeError):  # sympy's comparisons of what is not a number, in Min and Max
+        return sp.nan
 
 
 def _power(expr: sp.Expr, near: mpmath.mpf, nearer: mpmath.mpf, end: int) -> sp.Rational:
@@ -160,9 +163,3 @@ def _confirmed(value: sp.Expr, near: mpmath.mpf, nearer: mpmath.mpf) -> bool:
 
 def _number(power: sp.Rational) -> mpmath.mpf:
     return mpmath.mpf(int(power.p)) / int(power.q)
-
-
-@functools.lru_cache(maxsize=256)
-def _high_precision(expr: sp.Expr) -> Callable[[mpmath.mpf], Any]:
-    function: Callable[[mpmath.mpf], Any] = sp.lambdify(t, expr, modules="mpmath")
-    return function

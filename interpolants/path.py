@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,12 +12,17 @@ from torch import Tensor
 
 from interpolants import diffusion, dynamics, quantities, weights
 from interpolants.coefficient import Coefficient, at, interval
-from interpolants.compile import sampled
+from interpolants.compile import sampled, sampled_slope
 from interpolants.diffusion import DiffusionLike
 from interpolants.dynamics import Dynamics, ForwardSDE
-from interpolants.expression import ExpressionLike, t, to_expr
+from interpolants.expression import ExpressionLike, check_parameters, t, to_expr
 from interpolants.limits import limit
+from interpolants.plot import plot
 from interpolants.simplify import simplified
+from interpolants.weights import WeightLike
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FloatArray = npt.NDArray[Any]
 Derived = TypeVar("Derived")
@@ -31,6 +36,7 @@ class Path:
     Args:
         alpha, sigma: Text (``"sin(pi*t/2)"``), sympy in ``interpolants.t``, or a number.
         name: For messages and plots.
+        **parameters: Numbers for the other names in ``alpha`` and ``sigma``: ``Path("t**p", "1-t**p", p=2)``.
 
     Attributes:
         alpha, sigma: The two functions.
@@ -40,11 +46,14 @@ class Path:
 
     Raises:
         ValueError: If the two are no path: alpha or sigma is negative or not finite inside (0, 1), the log-SNR does not
-            increase everywhere, or the ends are not noise and data. The message says which, and at which t.
+            increase everywhere, or the ends are not noise and data. The message says which, and at which t. Or if a
+            name has no value, or a parameter occurs in neither.
     """
 
-    def __init__(self, alpha: ExpressionLike, sigma: ExpressionLike, *, name: str | None = None) -> None:
-        self._setup(to_expr(alpha, where="alpha"), to_expr(sigma, where="sigma"), name, towards_data=1)
+    def __init__(
+        self, alpha: ExpressionLike, sigma: ExpressionLike, *, name: str | None = None, **parameters: float
+    ) -> None:
+        self._setup(*_to_exprs(alpha, sigma, parameters), name, towards_data=1)
 
     def _setup(self, alpha: sp.Expr, sigma: sp.Expr, name: str | None, towards_data: int) -> None:
         self.name = name or f"({alpha}, {sigma})"
@@ -73,7 +82,7 @@ class Path:
     @property
     def log_snr(self) -> Coefficient:
         """log(alpha^2 / sigma^2)."""
-        return self._once("log_snr", lambda: Coefficient(2 * sp.log(self.alpha.expr) - 2 * sp.log(self.sigma.expr)))
+        return self._once("log_snr", lambda: Coefficient(2 * sp.log(simplified(self.alpha.expr / self.sigma.expr))))
 
     def _once(self, key: Hashable, derive: Callable[[], Derived]) -> Derived:
         """What ``derive`` gives, derived at the first call with this key."""
@@ -85,10 +94,11 @@ class Path:
     # Time conventions
 
     @classmethod
-    def from_paper_time(cls, alpha: ExpressionLike, sigma: ExpressionLike, *, name: str | None = None) -> Path:
+    def from_paper_time(
+        cls, alpha: ExpressionLike, sigma: ExpressionLike, *, name: str | None = None, **parameters: float
+    ) -> Path:
         """The path whose alpha and sigma are given in the paper's time, where 0 is data and 1 is noise."""
-        exprs = to_expr(alpha, where="alpha"), to_expr(sigma, where="sigma")
-        return cls(*(e.subs(t, 1 - t) for e in exprs), name=name)
+        return cls(*(e.subs(t, 1 - t) for e in _to_exprs(alpha, sigma, parameters)), name=name)
 
     def in_paper_time(self) -> Path:
         """The same path, time running from data at 0 to noise at 1: t -> 1 - t in alpha and sigma, all else follows.
@@ -102,6 +112,26 @@ class Path:
         alpha, sigma = (c.expr.subs(t, 1 - t) for c in (self.alpha, self.sigma))
         mirrored._setup(alpha, sigma, f"{self.name}, paper time", -self._towards_data)
         return mirrored
+
+    def after(self, time_map: ExpressionLike, *, name: str | None = None, **parameters: float) -> Path:
+        """The path composed with a change of time, x_t = alpha(m(t)) data + sigma(m(t)) noise.
+
+        Args:
+            time_map: m(t), increasing from 0 to 1: text, or sympy in ``interpolants.t``.
+            name: Of the result.
+            **parameters: Numbers for the other names in ``time_map``.
+
+        Raises:
+            ValueError: If m does not lead from 0 to 1, or the result is no path, because m does not increase.
+        """
+        check_parameters(parameters, time_map, where="time_map")
+        m = to_expr(time_map, where="time_map", parameters=parameters)
+        if (limit(m, 0), limit(m, 1)) != (0, 1):
+            raise ValueError(f"time_map: must lead from 0 to 1, got {m}, from {limit(m, 0)} to {limit(m, 1)}.")
+        composed = object.__new__(Path)
+        alpha, sigma = (simplified(c.expr.subs(t, m)) for c in (self.alpha, self.sigma))
+        composed._setup(alpha, sigma, name or f"{self.name} after {m}", self._towards_data)
+        return composed
 
     @property
     def data_end(self) -> int:
@@ -213,6 +243,25 @@ class Path:
         b, p, q = weights.error_terms(prediction, space, self.alpha.expr, self.sigma.expr)
         return Coefficient(b), Coefficient(p), Coefficient(q)
 
+    def weight(self, choice: WeightLike, prediction: str) -> Coefficient:
+        """The weight w(t) of the squared error of ``prediction`` that a choice of ``interpolants.weights`` means.
+
+        Args:
+            choice: From ``interpolants.weights``, or its name, or text, sympy in ``interpolants.t``, or a number.
+            prediction: What the network predicts.
+        """
+        quantities.check_quantity(prediction, "weight: prediction")
+        chosen = weights.choose(choice)
+        return Coefficient(chosen.expr(self.alpha.expr, self.sigma.expr, prediction, self._towards_data))
+
+    def plot(self) -> Figure:
+        """alpha and sigma, the log-SNR, the gains of conversions, and the noise of SDEs, as a matplotlib figure.
+
+        Raises:
+            ImportError: Without the extra ``plot``.
+        """
+        return plot(self)
+
     @staticmethod
     def interval(*coefficients: Coefficient, max_gain: float = 1e3) -> tuple[float, float]:
         """The longest part of [0, 1] on which all ``coefficients`` are bounded; see ``coefficient.interval``."""
@@ -237,23 +286,29 @@ class Path:
         return rf"$\displaystyle x_t = \left({alpha}\right) \mathrm{{data}} + \left({sigma}\right) \mathrm{{noise}}$"
 
 
+def _to_exprs(alpha: ExpressionLike, sigma: ExpressionLike, parameters: dict[str, float]) -> tuple[sp.Expr, sp.Expr]:
+    check_parameters(parameters, alpha, sigma, where="Path")
+    return to_expr(alpha, where="alpha", parameters=parameters), to_expr(sigma, where="sigma", parameters=parameters)
+
+
 def _check_path(name: str, alpha: sp.Expr, sigma: sp.Expr, towards_data: int) -> None:
     steps = np.geomspace(1e-6, 0.5, 400)
     times = np.unique(np.concatenate([steps, np.linspace(0.0, 1.0, 601)[1:-1], 1.0 - steps]))
 
-    def require(expr: sp.Expr, holds: Callable[[FloatArray], FloatArray], what: str) -> None:
-        values = sampled(expr, times)
-        bad = np.flatnonzero(~(np.isfinite(values) & holds(values)))
+    def require(values: FloatArray, holds: FloatArray, what: str) -> None:
+        bad = np.flatnonzero(~(np.isfinite(values) & holds))
         if bad.size:
             at_time = f"at t = {times[bad[0]]:.6g} it is {values[bad[0]]:.6g}"
             raise ValueError(f"{name} is no path: {what}; {at_time}.")
 
-    require(alpha, lambda v: v >= 0, "alpha must be finite, real and >= 0 on (0, 1)")
-    require(sigma, lambda v: v >= 0, "sigma must be finite, real and >= 0 on (0, 1)")
+    a, s = sampled(alpha, times), sampled(sigma, times)
+    require(a, a >= 0, "alpha must be finite, real and >= 0 on (0, 1)")
+    require(s, s >= 0, "sigma must be finite, real and >= 0 on (0, 1)")
+    wronskian = sampled_slope(alpha, times) * s - a * sampled_slope(sigma, times)
     direction = "increase" if towards_data == 1 else "decrease"
     require(
-        quantities.wronskian(alpha, sigma),
-        lambda v: towards_data * v > 0,
+        wronskian,
+        towards_data * wronskian > 0,
         f"the log-SNR must {direction} strictly on (0, 1), the sign of alpha' sigma - alpha sigma'",
     )
     noise_end, data_end = (0, 1) if towards_data == 1 else (1, 0)

@@ -1,6 +1,8 @@
-"""A sympy expression in time as a function of arrays of torch, numpy or jax: subexpressions shared, constants floats.
+"""A sympy expression in time as a function of arrays of torch, numpy or jax, or of mpmath's numbers.
 
-sympy's own printer for torch has no rule for sqrt(2) or expm1, and returns integers for constants.
+The code is one operation a line, and no operation is done twice (value numbering). Each constant is one number, however
+it is written, since its factors alone may be complex where the product is real: a float, so that no constant is a
+tensor, or in mpmath as many digits as are asked for.
 """
 
 from __future__ import annotations
@@ -8,36 +10,72 @@ from __future__ import annotations
 import functools
 import importlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+import mpmath
 import numpy as np
 import sympy as sp
-from sympy.printing.pycode import PythonCodePrinter
 
 from interpolants.expression import t
 
 ArrayFunction = Callable[[Any], Any]
 BACKENDS: Final = {"torch": "torch", "numpy": "numpy", "jax": "jax.numpy"}
 
+u: Final = sp.Symbol("u", nonnegative=True)
+"""1 - t, the distance to the data end: exact in floating point on [1/2, 1]."""
+
 _NAMES: Final = {
     "sin": "sin", "cos": "cos", "tan": "tan", "asin": "arcsin", "acos": "arccos", "atan": "arctan",
     "sinh": "sinh", "cosh": "cosh", "tanh": "tanh", "exp": "exp", "expm1": "expm1", "log": "log", "Abs": "abs",
-    "Max": "maximum", "Min": "minimum",
+    "sign": "sign", "Max": "maximum", "Min": "minimum",
 }  # fmt: skip
 """Of sympy's functions, in all three libraries."""
 
+_IN_MPMATH: Final = {"arcsin": mpmath.asin, "arccos": mpmath.acos, "arctan": mpmath.atan, "abs": abs,
+                     "maximum": max, "minimum": min}  # fmt: skip
 
+
+@functools.lru_cache(maxsize=4096)
 def lambdified(expr: sp.Expr, backend: str) -> ArrayFunction:
-    """A function from an array of times to the values of ``expr``, as it is written, of equal shape."""
-    if not expr.has(t):
-        return _constant(to_float(expr), backend)
-    function: ArrayFunction = sp.lambdify(
-        t, _with_float_constants(expr), modules=[namespace(backend)], printer=_ArrayPrinter(), cse=True
-    )
-    if isinstance(constant := function(_example(backend)), float):  # all that depended on t was shared and cancelled
-        return _constant(constant, backend)
+    """A function from an array of times to the values of ``expr``, as it is written, of equal shape.
+
+    Args:
+        expr: In ``t``, and in ``u`` for 1 - t.
+        backend: "torch", "numpy" or "jax".
+
+    Raises:
+        ValueError: If the expression has a function that the libraries have not, or there is no such backend.
+        ImportError: If the library is not installed.
+    """
+    functions = namespace(backend)
+    if not expr.free_symbols:
+        return _constant(to_float(expr), functions["full_like"])
+    function = _function(expr, to_float, lambda number: repr(float(number)), functions)
     return quiet(function, backend)
+
+
+@functools.lru_cache(maxsize=1024)
+def high_precision(expr: sp.Expr, digits: int) -> ArrayFunction:
+    """A function of one of mpmath's numbers, constants correct to ``digits`` digits and more."""
+    constants: dict[str, Any] = {}
+
+    def name(number: Any) -> str:
+        constants[f"c{len(constants)}"] = number
+        return f"c{len(constants) - 1}"
+
+    def number(value: sp.Expr) -> Any:
+        with mpmath.workdps(digits + 10):
+            if value.is_Rational:
+                return mpmath.mpf(int(value.p)) / int(value.q)
+            return mpmath.re(mpmath.mpmathify(sp.N(value, digits + 10)))
+
+    functions = {name: _IN_MPMATH.get(name) or getattr(mpmath, name) for name in (*_NAMES.values(), "sqrt")}
+    functions["full_like"] = lambda time, value: value
+    if not expr.free_symbols:
+        constant = number(expr)
+        return lambda time: constant
+    return _function(expr, number, name, functions, constants)
 
 
 def quiet(function: ArrayFunction, backend: str) -> ArrayFunction:
@@ -45,9 +83,12 @@ def quiet(function: ArrayFunction, backend: str) -> ArrayFunction:
     return np.errstate(all="ignore")(function) if backend == "numpy" else function
 
 
+@functools.lru_cache(maxsize=4096)
 def to_float(value: sp.Expr) -> float:
     """A constant or an infinity of sympy's as the nearest float."""
-    return float(sp.N(value, 30)) if value.is_finite else (math.inf if value == sp.oo else -math.inf)
+    if value.is_Rational:
+        return int(value.p) / int(value.q)
+    return float(sp.re(sp.N(value, 30))) if value.is_finite else (math.inf if value == sp.oo else -math.inf)
 
 
 @functools.cache
@@ -61,67 +102,126 @@ def namespace(backend: str) -> dict[str, Any]:
     if backend not in BACKENDS:
         raise ValueError(f"compiled: backend must be one of {', '.join(BACKENDS)}, got {backend!r}.")
     library = importlib.import_module(BACKENDS[backend])
-    return {name: getattr(library, name) for name in (*_NAMES.values(), "sqrt", "where", "full_like", "zeros_like")}
+    names = (*_NAMES.values(), "sqrt", "where", "full_like", "clip")
+    return {name: getattr(library, name) for name in names}
 
 
-def _constant(value: float, backend: str) -> ArrayFunction:
-    full_like = namespace(backend)["full_like"]
+def _constant(value: float, full_like: Callable[..., Any]) -> ArrayFunction:
     return lambda time: full_like(time, value)
 
 
-def _example(backend: str) -> Any:
-    library = importlib.import_module(BACKENDS[backend])
-    return library.asarray([0.3])
+def _function(
+    expr: sp.Expr,
+    number: Callable[[sp.Expr], Any],
+    literal: Callable[[Any], str],
+    functions: dict[str, Any],
+    constants: dict[str, Any] | None = None,
+) -> ArrayFunction:
+    code = _Code(number, literal)
+    result = code.operand(expr)
+    body = "".join(f"    {name} = {operation}\n" for operation, name in code.lines.items())
+    source = f"def coefficient(t):\n{body}    return {result}\n"
+    scope: dict[str, Any] = {**functions, **({} if constants is None else constants)}
+    exec(source, scope)  # of names that this module makes and numbers alone
+    function: ArrayFunction = scope["coefficient"]
+    function.__doc__ = source
+    return function
 
 
-def _with_float_constants(expr: sp.Expr) -> sp.Expr:
-    """Each irrational constant as one number: its factors alone may be complex where the product is real."""
-    if expr.is_number:
-        return expr if expr.is_Rational else sp.Float(sp.re(sp.N(expr, 30)), 30)
-    if expr.is_Mul or expr.is_Add:
-        constants = [argument for argument in expr.args if argument.is_number]
-        others = [_with_float_constants(argument) for argument in expr.args if not argument.is_number]
-        return expr.func(_with_float_constants(expr.func(*constants)), *others)
-    return expr.func(*map(_with_float_constants, expr.args)) if expr.args else expr
+class _Code:
+    """Lines of code, one for each operation that differs from those before."""
 
+    def __init__(self, number: Callable[[sp.Expr], Any], literal: Callable[[Any], str]) -> None:
+        self._number, self._literal = number, literal
+        self.lines: dict[str, str] = {}
+        self._operands: dict[sp.Expr, str] = {}
 
-class _ArrayPrinter(PythonCodePrinter):  # type: ignore[misc]
-    """Python source over bare function names; every constant is one float literal, so no constant is a tensor."""
+    def operand(self, expr: sp.Expr) -> str:
+        """The name or the literal that stands for an expression, after the lines so far."""
+        if expr not in self._operands:
+            self._operands[expr] = self._new_operand(expr)
+        return self._operands[expr]
 
-    def _print(self, expr: Any, **kwargs: Any) -> str:
-        if isinstance(expr, sp.Expr) and expr.is_number:
-            return f"({to_float(expr)!r})" if expr.is_negative else repr(to_float(expr))
-        result: str = super()._print(expr, **kwargs)
-        return result
+    def _line(self, operation: str) -> str:
+        return self.lines.setdefault(operation, f"x{len(self.lines)}")
 
-    def _print_Function(self, expr: sp.Expr) -> str:
+    def _new_operand(self, expr: sp.Expr) -> str:
+        if not expr.free_symbols:
+            literal = self._literal(self._number(expr))
+            return f"({literal})" if literal.startswith("-") else literal
+        if expr == t:
+            return "t"
+        if expr == u:
+            return self._line("1 - t")
+        if expr.is_Add:
+            return self._sum(expr)
+        if expr.is_Mul:
+            return self._product(expr)
+        if expr.is_Pow:
+            return self._power(expr.base, expr.exp)
         name = type(expr).__name__
         if name not in _NAMES:
             raise ValueError(f"compiled: the function {name} has no counterpart in arrays, in {expr}.")
-        return f"{_NAMES[name]}({', '.join(self._print(a) for a in expr.args)})"
+        if name in ("Max", "Min"):
+            return functools.reduce(lambda a, b: self._line(f"{_NAMES[name]}({a}, {b})"), map(self._array, expr.args))
+        return self._line(f"{_NAMES[name]}({self.operand(expr.args[0])})")
 
-    def _print_extremum(self, expr: sp.Expr) -> str:
+    def _array(self, expr: sp.Expr) -> str:
         # One of the two may be a number, which torch's maximum does not take.
-        name = _NAMES[type(expr).__name__]
-        return functools.reduce(lambda a, b: f"{name}({a}, {b})", map(self._print_array, expr.args))
+        value = self.operand(expr)
+        return value if expr.free_symbols else self._line(f"full_like(t, {value})")
 
-    def _print_array(self, expr: sp.Expr) -> str:
-        return self._print(expr) if expr.free_symbols else f"full_like({t.name}, {self._print(expr)})"
+    def _sum(self, expr: sp.Expr) -> str:
+        constant, terms = _constants_apart(expr)
+        signed = [(_is_negative(term), term) for term in terms]
+        signed.sort(key=lambda pair: pair[0])
+        total = self.operand(constant) if constant != 0 else None
+        for negative, term in signed:
+            value = self.operand(-term if negative else term)
+            if total is None:
+                total = self._line(f"0 - {value}") if negative else value
+            else:
+                total = self._line(f"{total} {'-' if negative else '+'} {value}")
+        assert total is not None
+        return total
 
-    def _print_Pow(self, expr: sp.Expr, **kwargs: Any) -> str:
-        base = f"({self._print(expr.base)})"
-        if not expr.exp.is_number:
-            return f"{base}**({self._print(expr.exp)})"
-        exponent = abs(expr.exp)
+    def _product(self, expr: sp.Expr) -> str:
+        constant, factors = _constants_apart(expr)
+        above: list[str] = []
+        below: list[str] = []
+        for factor in factors:
+            base, exponent = factor.as_base_exp() if factor.is_Pow else (factor, sp.Integer(1))
+            inverse = exponent.is_Rational and exponent.is_negative
+            (below if inverse else above).append(self._power(base, abs(exponent)) if inverse else self.operand(factor))
+        negative = constant == -1
+        number = None if negative or constant == 1 else self.operand(constant)
+        top = self._chain([number, *above] if number else above)
+        if below:
+            top = self._line(f"{top or '1'} / {self._chain(below)}")
+        assert top is not None
+        return self._line(f"0 - {top}") if negative else top
+
+    def _chain(self, factors: Sequence[str]) -> str | None:
+        return functools.reduce(lambda a, b: self._line(f"{a} * {b}"), factors) if factors else None
+
+    def _power(self, base: sp.Expr, exponent: sp.Expr) -> str:
+        if not exponent.is_Rational:
+            return self._line(f"{self.operand(base)} ** {self.operand(exponent)}")
+        if exponent.is_negative:
+            return self._line(f"1 / {self._power(base, -exponent)}")
+        of_base = self.operand(base)
+        if exponent == 1:
+            return of_base
         if exponent == sp.Rational(1, 2):
-            power = f"sqrt{base}"
-        elif exponent == 1:
-            power = base
-        else:
-            power = f"{base}**{int(exponent) if exponent.is_Integer else to_float(exponent)}"
-        return f"(1/{power})" if expr.exp.is_negative else power
+            return self._line(f"sqrt({of_base})")
+        return self._line(f"{of_base} ** {exponent if exponent.is_Integer else self.operand(exponent)}")
 
 
-for _name in _NAMES:
-    setattr(_ArrayPrinter, f"_print_{_name}", _ArrayPrinter._print_Function)
-_ArrayPrinter._print_Max = _ArrayPrinter._print_Min = _ArrayPrinter._print_extremum
+def _constants_apart(expr: sp.Expr) -> tuple[sp.Expr, list[sp.Expr]]:
+    """The constant terms of a sum, or factors of a product, as one, and the others."""
+    constants = [argument for argument in expr.args if not argument.free_symbols]
+    return expr.func(*constants), [argument for argument in expr.args if argument.free_symbols]
+
+
+def _is_negative(term: sp.Expr) -> bool:
+    return bool(term.is_Mul and term.args[0].is_Number and term.args[0].is_negative)

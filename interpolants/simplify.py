@@ -16,6 +16,7 @@ to be related, such as exp(log(2) / 3) and 2 ** (1 / 3), are not recognised.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -33,12 +34,20 @@ from interpolants.expression import t
 
 MAX_TERMS: Final = 400
 """Of a polynomial; beyond it an expression is left as it is."""
+MAX_PRODUCTS: Final = 100_000
+"""Of terms with terms, while one expression is brought to normal form."""
 MAX_TERMS_TO_FACTOR: Final = 60
+MAX_SIZE_TO_FACTOR: Final = 600
+"""Of a polynomial written densely: the product of its degrees, each plus one."""
+MIN_SWELL: Final = 24
+"""A normal form of at least so many terms is not used where it is larger than what it was found from."""
 MAX_MULTIPLE: Final = 16
-"""Of an angle: sin(n u) is a polynomial of degree n."""
+"""Of a generator: sin(n u) is a polynomial of degree n, and larger multiples have generators of their own."""
 SPARE_GENERATORS: Final = 16
+MAX_ZOOMS: Final = 4
+"""Into a time at which a radicand comes near to zero."""
 
-_PROBES = np.linspace(0.0, 1.0, 65)[1:-1]
+_PROBES = np.concatenate([2.0 ** -np.arange(12, 7, -1), np.linspace(0.0, 1.0, 129)[1:-1], 1 - 2.0 ** -np.arange(8, 13)])
 
 
 class TooComplex(Exception):  # noqa: N818 - not an error: the expression is then left as it is
@@ -59,7 +68,10 @@ def simplified(expr: sp.Expr) -> sp.Expr:
 def _normal_form(expr: sp.Expr, functions_apart: bool) -> sp.Expr | None:
     try:
         field = _Field(expr, functions_apart)
-        return field.expression(field.value(expr))
+        product = field.value(expr)
+        if sum(map(len, product.powers)) > max(MIN_SWELL, sp.count_ops(expr)):
+            return None
+        return field.expression(product)
     except TooComplex:
         return None
 
@@ -109,7 +121,7 @@ class _Field:
     def __init__(self, expr: sp.Expr, functions_apart: bool = False) -> None:
         self._exponents, self._angles = _Basis(), _Basis()
         if not functions_apart:
-            for function in expr.atoms(sp.Function, sp.Pow):
+            for function in expr.atoms(sp.Function, sp.Pow, type(sp.E)):
                 self._collect(function)
         self._exponents.settle()
         self._angles.settle()
@@ -118,9 +130,11 @@ class _Field:
         self._opaque: dict[sp.Expr, PolyElement] = {}
         self._signs: dict[PolyElement, int] = {}
         self._tangents: dict[int, sp.Expr] = {}
+        self._values: dict[sp.Expr, _Product] = {}
+        self._products = 0
         size = 1 + len(self._exponents.generators) + len(self._angles.generators) + SPARE_GENERATORS
         self.ring = PolyRing([f"x{i}" for i in range(size)], QQ, "lex")
-        self._numbers: list[Any] = [_PROBES]
+        self._numbers: dict[int, Any] = {}
         self._exponential = {g: self._new(sp.exp(g)) for g in self._exponents.generators}
         self._tangent = {}
         for g in self._angles.generators:
@@ -128,10 +142,12 @@ class _Field:
             self._tangent[g] = self._new(sp.tan(g / 2))
 
     def _collect(self, function: sp.Expr) -> None:
-        if isinstance(function, (sp.exp, HyperbolicFunction)):
+        if function == sp.E:
+            self._exponents.add(sp.Integer(1))
+        elif isinstance(function, (sp.exp, HyperbolicFunction)):
             self._exponents.add(function.args[0])
         elif isinstance(function, TrigonometricFunction):
-            self._angles.add(function.args[0])
+            self._angles.add(function.args[0], quarter_turns=True)
         elif function.is_Pow and not function.exp.is_Rational:
             self._exponents.add(_exponent(function))
 
@@ -140,13 +156,17 @@ class _Field:
         if index == len(self.ring.gens):
             raise TooComplex
         self.generators.append(meaning)
-        self._numbers.append(_sampled(meaning))
         return self.ring.gens[index]
 
     # Expression to normal form
 
     def value(self, expr: sp.Expr) -> _Product:
         """The normal form of an expression in the generators that were collected from it."""
+        if expr not in self._values:
+            self._values[expr] = self._new_value(expr)
+        return self._values[expr]
+
+    def _new_value(self, expr: sp.Expr) -> _Product:
         if expr.is_Rational:
             return _Product(QQ.from_sympy(expr), {})
         if expr == t:
@@ -157,13 +177,23 @@ class _Field:
             return functools.reduce(_Product.times, map(self.value, expr.args))
         if expr.is_Pow and expr.exp.is_Rational and expr.base != sp.E:
             return self._power(self.value(expr.base), Fraction(int(expr.exp.p), int(expr.exp.q)))
-        if isinstance(expr, sp.exp) or expr.is_Pow:
+        if isinstance(expr, sp.exp) or expr.is_Pow or expr == sp.E:
             return self._exp(expr)
         if isinstance(expr, HyperbolicFunction):
             return self.value(expr.rewrite(sp.exp))
         if isinstance(expr, TrigonometricFunction) and self._angles.generators:
             return self._trigonometric(expr)
+        if isinstance(expr, (sp.Abs, sp.sign)) and (product := self._positive(expr.args[0])):
+            negative = product.coefficient < 0
+            if isinstance(expr, sp.sign):
+                return _Product(QQ(-1 if negative else 1), {})
+            return _Product(abs(product.coefficient), product.powers)
         return self._base(self._unknown(expr))
+
+    def _positive(self, expr: sp.Expr) -> _Product | None:
+        """The value, where the powers in it are positive on (0, 1)."""
+        product = self.value(expr)
+        return product if product.coefficient and all(self._sign(base) == 1 for base in product.powers) else None
 
     def _base(self, polynomial: PolyElement, exponent: Fraction = Fraction(1)) -> _Product:
         return _Product(QQ(1), {polynomial: exponent})
@@ -196,6 +226,8 @@ class _Field:
                 real, imaginary = 1 - tangent**2, 2 * tangent
                 cosine, sine = cosine * real - sine * imaginary, cosine * imaginary + sine * real
                 self._check_size(cosine)
+        for _ in range(self._angles.quarter_turns(expr.args[0])):
+            cosine, sine = -sine, cosine
         cos, sin = (self._factored(p).times(self._power(norm, Fraction(-1))) for p in (cosine, sine))
         parts = {sp.sin: (sin, 1), sp.cos: (cos, 1), sp.csc: (sin, -1), sp.sec: (cos, -1)}
         if expr.func in parts:
@@ -239,15 +271,14 @@ class _Field:
         for base, exponent in powers.items():
             whole = math.floor(exponent)
             for _ in range(whole):
-                result *= base
-                self._check_size(result)
+                result = self._reduced(self._multiplied(result, base))
             if part := exponent - whole:
                 result *= self._root(base, part.denominator) ** part.numerator
         return self._reduced(result)
 
     def _root(self, base: PolyElement, degree: int) -> PolyElement:
         if (base, degree) not in self._roots:
-            self._roots[base, degree] = self._new(self._to_expr(base) ** sp.Rational(1, degree))
+            self._roots[base, degree] = self._new(self.expression(self._base(base, Fraction(1, degree))))
         return self._roots[base, degree]
 
     def _reduced(self, polynomial: PolyElement) -> PolyElement:
@@ -258,11 +289,21 @@ class _Field:
                 result = self.ring.zero
                 for monomial, coefficient in polynomial.terms():
                     whole, left = divmod(monomial[index], degree)
-                    rest = (*monomial[:index], left, *monomial[index + 1 :])
-                    result += self.ring({rest: coefficient}) * base**whole
+                    term = self.ring({(*monomial[:index], left, *monomial[index + 1 :]): coefficient})
+                    for _ in range(whole):
+                        term = self._multiplied(term, base)
+                    result += term
                 polynomial = result
                 self._check_size(polynomial)
         return polynomial
+
+    def _multiplied(self, first: PolyElement, second: PolyElement) -> PolyElement:
+        self._products += len(first) * len(second)
+        if self._products > MAX_PRODUCTS:
+            raise TooComplex
+        product = first * second
+        self._check_size(product)
+        return product
 
     def _check_size(self, polynomial: PolyElement) -> None:
         if len(polynomial) > MAX_TERMS:
@@ -271,15 +312,11 @@ class _Field:
     def _factored(self, polynomial: PolyElement) -> _Product:
         if not polynomial:
             return _Product(QQ(0), {})
-        if len(polynomial) > MAX_TERMS_TO_FACTOR:
-            content, primitive = polynomial.primitive()
-            factors = [(primitive, 1)]
-        else:
-            content, factors = polynomial.factor_list()
-        coefficient = QQ.convert(content)
+        coefficient, factors = _factors(polynomial)
         powers: dict[PolyElement, Fraction] = {}
         owner = {root: (base, degree) for (base, degree), root in self._roots.items()}
-        for factor, multiplicity in factors:
+        for found, multiplicity in factors:
+            factor = self.ring.from_dict(dict(found))  # sympy keeps the hash of what a polynomial was made from
             base, exponent = owner.get(factor, (factor, 1))
             if factor not in owner and not base.is_ground:
                 scale, base = base.primitive()
@@ -292,17 +329,39 @@ class _Field:
     def _sign(self, polynomial: PolyElement) -> int:
         """1 or -1 where the sign on (0, 1) is that, 0 where it is not clear."""
         if polynomial not in self._signs:
-            values, size = 0.0, 0.0
-            for monomial, coefficient in polynomial.terms():
-                term = float(coefficient)
-                for number, exponent in zip(self._numbers, monomial, strict=False):
-                    if exponent:
-                        term = term * number**exponent
-                values, size = values + term, size + np.abs(term)
-            clear = np.abs(values) > 1e-13 * size
-            positive, negative = np.all(clear & (values > 0)), np.all(clear & (values < 0))
-            self._signs[polynomial] = 1 if positive else -1 if negative else 0
+            self._signs[polynomial] = self._sign_at(polynomial, _PROBES)
         return self._signs[polynomial]
+
+    def _sign_at(self, polynomial: PolyElement, times: Any, depth: int = 0) -> int:
+        values, clear = self._values_at(polynomial, times)
+        if not np.all(clear & (np.sign(values) == np.sign(values[0]))):
+            return 0
+        sign, sizes = int(np.sign(values[0])), np.abs(values)
+        # Between two times it may cross zero and come back: look closer wherever it comes nearer to zero.
+        for i in range(1, len(times) - 1):
+            before, here, after = sizes[i - 1 : i + 2]
+            dips = here <= min(before, after) and here < 0.99 * max(before, after)
+            if dips and depth < MAX_ZOOMS and self._sign_at(polynomial, _between(times, i), depth + 1) != sign:
+                return 0
+        return sign
+
+    def _values_at(self, polynomial: PolyElement, times: Any) -> tuple[Any, Any]:
+        """The values, and where their sign is beyond rounding."""
+        values, size = np.zeros_like(times), np.zeros_like(times)
+        for monomial, coefficient in polynomial.terms():
+            term = float(coefficient)
+            for index, exponent in enumerate(monomial):
+                if exponent:
+                    term = term * self._number(index, times) ** exponent
+            values, size = values + term, size + np.abs(term)
+        return values, np.abs(values) > 1e-13 * size
+
+    def _number(self, index: int, times: Any) -> Any:
+        if times is not _PROBES:
+            return _sampled(self.generators[index], times)
+        if index not in self._numbers:
+            self._numbers[index] = _sampled(self.generators[index], times)
+        return self._numbers[index]
 
     # Normal form to expression
 
@@ -312,46 +371,73 @@ class _Field:
         halves: dict[sp.Expr, list[Fraction]] = {g: [Fraction(0), Fraction(0)] for g in self._tangents.values()}
         for base, exponent in self._merged(product.powers):
             power = sp.Rational(exponent.numerator, exponent.denominator)
-            factor, degrees = self._in_angles(base)
+            number, factor, degrees = self._in_angles(base)
             for g, (sine_degree, cosine_degree) in degrees.items():
                 halves[g][0] += sine_degree * exponent
                 halves[g][1] += cosine_degree * exponent
-            result *= factor**power
+            result *= number**power * _contracted(factor) ** power
         for g, (of_sine, of_cosine) in halves.items():
             result *= _half_angles(g, of_sine, of_cosine)
         return _with_tangents(result)
 
     def _merged(self, powers: dict[PolyElement, Fraction]) -> list[tuple[PolyElement, Fraction]]:
-        """Bases of the same power multiplied where that makes them no longer: (1 - E)(1 + E) is 1 - E^2."""
+        """Bases of the same power multiplied where that makes them no longer: (1 - E)(1 + E) is 1 - E^2, and with
+        a and b for cosines, (a - b)(a + b) is a^2 - b^2.
+        """
         merged: list[tuple[PolyElement, Fraction]] = []
         for base, exponent in sorted(powers.items(), key=lambda item: (item[1], str(item[0]))):
             for i, (other, same) in enumerate(merged):
-                if same == exponent and len(base) > 1 and len(other) > 1 and _linear(base) == _linear(other):
+                if same == exponent and len(base) > 1 and len(other) > 1 and _generators(base) == _generators(other):
                     product = base * other
-                    if len(product) <= max(len(base), len(other)):
+                    if self._terms(product) <= max(self._terms(base), self._terms(other)):
                         merged[i] = (product, exponent)
                         break
             else:
                 merged.append((base, exponent))
         return merged
 
-    def _in_angles(self, base: PolyElement) -> tuple[sp.Expr, dict[sp.Expr, tuple[int, int]]]:
-        """A polynomial as an expression in sin g and cos g, and the powers of sin(g / 2) and cos(g / 2) beside it."""
-        degrees: dict[sp.Expr, tuple[int, int]] = {}
-        used = [i for i in self._tangents if base.degree(base.ring.gens[i]) > 0]
-        if not used:
-            return self._to_expr(base), degrees
-        symbols = {i: sp.Dummy() for i in used}
-        expr = base.as_expr(*(symbols.get(i, g) for i, g in enumerate(self._meanings())))
-        for i in used:
-            g = self._tangents[i]
-            polynomial = sp.Poly(expr, symbols[i])
-            degree = polynomial.degree()
-            if polynomial == sp.Poly(symbols[i], symbols[i]):
-                expr, degrees[g] = sp.Integer(1), (1, -1)
-            else:
-                expr, degrees[g] = _homogeneous(polynomial, degree, g), (0, -degree)
-        return expr, degrees
+    def _in_angles(self, base: PolyElement) -> tuple[sp.Rational, sp.Expr, dict[sp.Expr, tuple[int, int]]]:
+        """A polynomial as a number, an expression in sin g and cos g, and powers of sin(g / 2) and cos(g / 2)."""
+        degrees = {i: base.degree(self.ring.gens[i]) for i in self._tangents}
+        used = [i for i, degree in degrees.items() if degree > 0]
+        if len(used) == 1 and base == self.ring.gens[used[0]]:
+            return sp.Integer(1), sp.Integer(1), {self._tangents[used[0]]: (1, -1)}
+        if any(degrees[i] > 2 * MAX_MULTIPLE for i in used):
+            raise TooComplex
+        total: dict[tuple[int, ...], dict[tuple[tuple[int, int], ...], Any]] = {}
+        for monomial, coefficient in base.terms():
+            others = tuple(0 if i in used else power for i, power in enumerate(monomial))
+            of_angles = total.setdefault(others, {})
+            for factors in itertools.product(*(_homogeneous(degrees[i], monomial[i]) for i in used)):
+                powers = tuple(power for power, _ in factors)
+                number = math.prod((c for _, c in factors), start=coefficient)
+                of_angles[powers] = of_angles.get(powers, 0) + number
+        content = _primitive([QQ.to_sympy(c) for numbers in total.values() for c in numbers.values() if c])
+        waves = [tuple(wave(g / (1 + degrees[i] % 2)) for wave in (sp.sin, sp.cos)) for i, g in self._angles_of(used)]
+        expr = sp.Add(
+            *(
+                self._to_expr(self.ring({others: QQ(1)}))
+                * sp.Add(
+                    *(
+                        QQ.to_sympy(c)
+                        / content
+                        * sp.Mul(*(s**i * z**j for (s, z), (i, j) in zip(waves, powers, strict=True)))
+                        for powers, c in of_angles.items()
+                        if c
+                    )
+                )
+                for others, of_angles in total.items()
+            )
+        )
+        return content, expr, {g: (0, -degrees[i]) for i, g in self._angles_of(used)}
+
+    def _terms(self, base: PolyElement) -> int:
+        if not any(base.degree(self.ring.gens[i]) > 0 for i in self._tangents):
+            return len(base)
+        return len(sp.Add.make_args(self._in_angles(base)[1]))
+
+    def _angles_of(self, indices: list[int]) -> list[tuple[int, sp.Expr]]:
+        return [(i, self._tangents[i]) for i in indices]
 
     def _meanings(self) -> list[sp.Expr]:
         spare = len(self.ring.gens) - len(self.generators)
@@ -361,27 +447,60 @@ class _Field:
         return polynomial.as_expr(*self._meanings())
 
 
-def _linear(polynomial: PolyElement) -> tuple[int, ...]:
+def _factors(polynomial: PolyElement) -> tuple[Any, list[tuple[PolyElement, int]]]:
+    """The content, and the irreducible factors with their multiplicities; the rest as one factor where it is large."""
+    ring = polynomial.ring
+    lowest = tuple(map(min, zip(*polynomial, strict=True)))
+    factors = [(generator, power) for generator, power in zip(ring.gens, lowest, strict=True) if power]
+    terms = {tuple(a - b for a, b in zip(monomial, lowest, strict=True)): c for monomial, c in polynomial.terms()}
+    degrees = list(map(max, zip(*terms, strict=True)))
+    used = [i for i, degree in enumerate(degrees) if degree]
+    if not used:
+        return polynomial.LC, factors
+    if len(terms) > MAX_TERMS_TO_FACTOR or math.prod(degrees[i] + 1 for i in used) > MAX_SIZE_TO_FACTOR:
+        content, rest = ring(terms).primitive()
+        return content, [*factors, (rest, 1)]
+    # In the ring of the generators that occur: the cost grows with their number.
+    content, small = _factor_list(frozenset((tuple(monomial[i] for i in used), c) for monomial, c in terms.items()))
+    for factor, multiplicity in small:
+        lifted = {}
+        for monomial, c in factor:
+            powers = [0] * len(degrees)
+            for i, power in zip(used, monomial, strict=True):
+                powers[i] = power
+            lifted[tuple(powers)] = c
+        factors.append((ring(lifted), multiplicity))
+    return content, factors
+
+
+@functools.lru_cache(maxsize=4096)
+def _factor_list(terms: frozenset[tuple[tuple[int, ...], Any]]) -> tuple[Any, list[tuple[Any, int]]]:
+    """The content and the factors of a polynomial, each as its terms."""
+    size = len(next(iter(terms))[0])
+    ring = PolyRing([f"x{i}" for i in range(size)], QQ, "lex")
+    content, factors = ring(dict(terms)).factor_list()
+    return QQ.convert(content), [(tuple(factor.terms()), multiplicity) for factor, multiplicity in factors]
+
+
+def _generators(polynomial: PolyElement) -> tuple[int, ...]:
     """Of which generators a polynomial is made."""
     return tuple(i for i in range(len(polynomial.ring.gens)) if any(monomial[i] for monomial in polynomial))
 
 
-def _homogeneous(polynomial: sp.Poly, degree: int, g: sp.Expr) -> sp.Expr:
-    """cos(g / 2) ** degree times a polynomial in tan(g / 2)."""
+@functools.cache
+def _homogeneous(degree: int, k: int) -> tuple[tuple[tuple[int, int], Any], ...]:
+    """cos(g / 2) ** degree tan(g / 2) ** k: the powers of sine and cosine and their coefficients, of g where the degree
+    is even, and of g / 2 where it is odd.
+    """
     if degree % 2:
-        sine, cosine = sp.sin(g / 2), sp.cos(g / 2)
-        return sp.Add(*(c * sine**k * cosine ** (degree - k) for (k,), c in polynomial.terms()))
-    s, c = sp.Dummy("s"), sp.Dummy("c")
-    total = sp.Integer(0)
-    for (k,), coefficient in polynomial.terms():
-        odd = k % 2
-        total += (
-            coefficient
-            * (s / 2) ** odd
-            * ((1 - c) / 2) ** ((k - odd) // 2)
-            * ((1 + c) / 2) ** ((degree - k - odd) // 2)
-        )
-    return sp.expand(total).xreplace({s: sp.sin(g), c: sp.cos(g)})
+        return (((k, degree - k), QQ(1)),)
+    odd = k % 2  # sin(g / 2) cos(g / 2) is sin(g) / 2, and the squares are (1 - cos g) / 2 and (1 + cos g) / 2
+    below, above = (k - odd) // 2, (degree - k - odd) // 2
+    powers: dict[int, int] = {}
+    for i, j in itertools.product(range(below + 1), range(above + 1)):
+        number = (-1) ** i * math.comb(below, i) * math.comb(above, j)
+        powers[i + j] = powers.get(i + j, 0) + number
+    return tuple(((odd, j), QQ(number, 2 ** (below + above + odd))) for j, number in powers.items() if number)
 
 
 def _half_angles(g: sp.Expr, of_sine: Fraction, of_cosine: Fraction) -> sp.Expr:
@@ -394,6 +513,29 @@ def _half_angles(g: sp.Expr, of_sine: Fraction, of_cosine: Fraction) -> sp.Expr:
     for function, power in ((sp.sin, of_sine), (sp.cos, of_cosine)):
         result *= function(g / 2) ** sp.Rational(power.numerator, power.denominator)
     return result
+
+
+def _contracted(expr: sp.Expr) -> sp.Expr:
+    """p cos(a) cos(b) - p sin(a) sin(b) as p cos(a + b), and its like."""
+    if not (expr.is_Add and len(expr.args) == 2):
+        return expr
+    terms = []
+    for term in expr.args:
+        waves = [f for f in sp.Mul.make_args(term) if isinstance(f, (sp.sin, sp.cos))]
+        if len(waves) != 2:
+            return expr
+        terms.append((term / sp.Mul(*waves), {wave.args[0]: type(wave) for wave in waves}))
+    (p, first), (q, second) = terms
+    if first.keys() != second.keys() or len(first) != 2 or p not in (q, -q):
+        return expr
+    a, b = first
+    if any(first[angle] is second[angle] for angle in (a, b)):
+        return expr
+    if first[a] is not first[b]:  # sin(a) cos(b) + cos(a) sin(b)
+        (p, a), (q, b) = ((p, a), (q, b)) if first[a] is sp.sin else ((q, a), (p, b))
+        return p * sp.sin(sp.expand(a + b if p == q else a - b))
+    p, q = (p, q) if first[a] is sp.cos else (q, p)
+    return p * sp.cos(sp.expand(a - b if p == q else a + b))
 
 
 def _with_tangents(expr: sp.Expr) -> sp.Expr:
@@ -414,44 +556,75 @@ class _Basis:
         self._arguments: dict[sp.Expr, dict[sp.Expr, sp.Rational]] = {}
         self.generators: list[sp.Expr] = []
         self._multiples: dict[sp.Expr, list[tuple[sp.Expr, int]]] = {}
+        self._quarter_turns: dict[sp.Expr, int] = {}
 
-    def add(self, argument: sp.Expr) -> None:
-        """Take an argument into the set."""
+    def add(self, argument: sp.Expr, quarter_turns: bool = False) -> None:
+        """Take an argument into the set, up to multiples of pi / 2 with ``quarter_turns``."""
         terms: dict[sp.Expr, sp.Rational] = {}
         for term in sp.Add.make_args(sp.expand(argument)):
             number, monomial = term.as_coeff_Mul(rational=True)
             terms[monomial] = terms.get(monomial, sp.Integer(0)) + number
-        self._arguments[argument] = terms
+        if quarter_turns:  # so that pi / 2 - a is a multiple of the same generator as a
+            turns = int(sp.floor(2 * terms.get(sp.pi, 0) + sp.Rational(1, 2)))
+            terms[sp.pi] = terms.get(sp.pi, sp.Integer(0)) - sp.Rational(turns, 2)
+            self._quarter_turns[argument] = turns
+        self._arguments[argument] = {monomial: number for monomial, number in terms.items() if number}
+        self._multiples[argument] = []
 
     def settle(self) -> None:
-        """Choose the generators: the common direction where all arguments have one, else their monomials."""
-        directions = {_direction(terms) for terms in self._arguments.values()}
-        if len(directions) == 1:
-            monomial = next(iter(next(iter(self._arguments.values()))))
-            numbers = {argument: terms[monomial] for argument, terms in self._arguments.items()}
-            first = min(numbers, key=lambda argument: (abs(numbers[argument]), sp.count_ops(argument)))
-            whole = _primitive(numbers.values()) * sp.sign(numbers[first])
-            self.generators = [first * (whole / numbers[first])]
-            self._multiples = {a: [(self.generators[0], int(number / whole))] for a, number in numbers.items()}
+        """Choose the generators: one for the common direction where all arguments have one, else for each monomial; and
+        several where a common one would have large multiples.
+        """
+        arguments = {argument: terms for argument, terms in self._arguments.items() if terms}
+        if len({_direction(terms) for terms in arguments.values()}) == 1:
+            monomial = next(iter(next(iter(arguments.values()))))
+            for group in _commensurate({argument: terms[monomial] for argument, terms in arguments.items()}):
+                first = min(group, key=lambda argument: (abs(group[argument]), sp.count_ops(argument)))
+                if turns := self._quarter_turns.get(first, 0):
+                    self._settle(group, sp.expand((first - turns * sp.pi / 2) / group[first]), sp.Integer(1))
+                else:
+                    self._settle(group, first / group[first], sp.sign(group[first]))
             return
-        monomials = sorted({m for terms in self._arguments.values() for m in terms}, key=str)
-        for monomial in monomials:
-            whole = _primitive([terms[monomial] for terms in self._arguments.values() if monomial in terms])
-            generator = whole * monomial
-            self.generators.append(generator)
-            for argument, terms in self._arguments.items():
-                if monomial in terms:
-                    self._multiples.setdefault(argument, []).append((generator, int(terms[monomial] / whole)))
+        for monomial in sorted({m for terms in arguments.values() for m in terms}, key=str):
+            numbers = {argument: terms[monomial] for argument, terms in arguments.items() if monomial in terms}
+            for group in _commensurate(numbers):
+                self._settle(group, monomial, sp.Integer(1))
+
+    def _settle(self, group: dict[sp.Expr, sp.Rational], unit: sp.Expr, sign: sp.Rational) -> None:
+        whole = _primitive(group.values()) * sign
+        self.generators.append(whole * unit)
+        for argument, number in group.items():
+            self._multiples[argument].append((whole * unit, int(number / whole)))
 
     def multiples(self, argument: sp.Expr) -> list[tuple[sp.Expr, int]] | None:
         """The argument as a sum of whole multiples of generators; None where it is not in the set."""
+        if argument not in self._multiples and -argument in self._multiples:  # tanh(u) is made of exp(u) and exp(-u)
+            return [(generator, -multiple) for generator, multiple in self._multiples[-argument]]
         return self._multiples.get(argument)
+
+    def quarter_turns(self, argument: sp.Expr) -> int:
+        """How many times pi / 2 the argument is beside that sum, modulo 4."""
+        return self._quarter_turns[argument] % 4
 
 
 def _direction(terms: dict[sp.Expr, sp.Rational]) -> tuple[tuple[sp.Expr, sp.Rational], ...]:
     ordered = sorted(terms.items(), key=lambda item: str(item[0]))
     first = ordered[0][1]
     return tuple((monomial, number / first) for monomial, number in ordered)
+
+
+def _commensurate(numbers: dict[sp.Expr, sp.Rational]) -> list[dict[sp.Expr, sp.Rational]]:
+    """In groups of which all are small multiples of one number."""
+    groups: list[dict[sp.Expr, sp.Rational]] = []
+    for argument, number in sorted(numbers.items(), key=lambda item: (abs(item[1]), str(item[0]))):
+        for group in groups:
+            together = [*group.values(), number]
+            if max(map(abs, together)) <= MAX_MULTIPLE * _primitive(together):
+                group[argument] = number
+                break
+        else:
+            groups.append({argument: number})
+    return groups
 
 
 def _primitive(numbers: Iterable[sp.Rational]) -> sp.Rational:
@@ -463,6 +636,8 @@ def _primitive(numbers: Iterable[sp.Rational]) -> sp.Rational:
 
 def _exponent(expr: sp.Expr) -> sp.Expr:
     """u of an expression that is exp(u)."""
+    if expr == sp.E:
+        return sp.Integer(1)
     if isinstance(expr, sp.exp):
         return expr.args[0]
     return expr.exp * sp.log(expr.base)
@@ -475,19 +650,24 @@ _NUMERICAL: Final[dict[str, Callable[..., Any]]] = {
 }  # fmt: skip
 
 
-def _sampled(expr: sp.Expr) -> Any:
+def _between(times: Any, i: int) -> Any:
+    return np.linspace(times[i - 1], times[i + 1], 65)
+
+
+def _sampled(expr: sp.Expr, times: Any) -> Any:
     """The values at a few times, to see a sign."""
     if expr == t:
-        return _PROBES
+        return times
     if not expr.has(t):
         return float(sp.re(sp.N(expr, 17)))
-    if expr.is_Add:
-        return sum(map(_sampled, expr.args))
+    arguments = [_sampled(argument, times) for argument in expr.args]
     with np.errstate(all="ignore"):
+        if expr.is_Add:
+            return sum(arguments)
         if expr.is_Mul:
-            return math.prod(map(_sampled, expr.args))
+            return math.prod(arguments)
         if expr.is_Pow:
-            return np.power(_sampled(expr.base), _sampled(expr.exp))
+            return np.power(*arguments)
         if type(expr).__name__ in _NUMERICAL:
-            return _NUMERICAL[type(expr).__name__](*map(_sampled, expr.args))
+            return _NUMERICAL[type(expr).__name__](*arguments)
     raise TooComplex

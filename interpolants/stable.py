@@ -24,12 +24,20 @@ def _stable_sum(expr: sp.Expr) -> sp.Expr:
     if expr.is_polynomial(t) and all(c.is_Rational for c in sp.Poly(expr, t).coeffs()):
         return sp.factor(expr)
     if len(expr.args) == 2:
-        return _exponential_difference(*expr.args) or _half_angle(*expr.args) or _cosines(*expr.args) or expr
+        return (
+            _exponential_difference(*expr.args)
+            or _half_angle(*expr.args)
+            or _cosines(*expr.args)
+            or _addition(*expr.args)
+            or expr
+        )
     return expr
 
 
 def _exponential_difference(first: sp.Expr, second: sp.Expr) -> sp.Expr | None:
     """p - p exp(v) as -p expm1(v), with v <= 0 so that nothing overflows; None where the sum is no such difference."""
+    if not any(isinstance(factor, sp.exp) for term in (first, second) for factor in sp.Mul.make_args(term)):
+        return None
     for base, other in ((first, second), (second, first)):
         ratio = sp.powsimp(-other / base)
         if ratio.func is not sp.exp:
@@ -66,6 +74,19 @@ def _cosines(first: sp.Expr, second: sp.Expr) -> sp.Expr | None:
     if k == 2:
         return p * difference * total
     return p * (difference if p == -q else total)
+
+
+def _addition(first: sp.Expr, second: sp.Expr) -> sp.Expr | None:
+    """p sin(a) cos(b) + p cos(a) sin(b) as p sin(a + b), and alike; None where the sum is not that."""
+    total = sp.Integer(0)
+    for term in (first, second):
+        waves = [f for f in sp.Mul.make_args(term) if _is_wave(f)]
+        if len(waves) != 2:
+            return None
+        a, b = map(_phase, waves)
+        total += term / sp.Mul(*waves) / 2 * (sp.cos(sp.expand(a - b)) + sp.cos(sp.expand(a + b)))
+    total = sp.expand_mul(total)
+    return None if total.is_Add else total
 
 
 def _wave(term: sp.Expr) -> tuple[sp.Expr, sp.Expr]:

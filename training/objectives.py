@@ -8,29 +8,45 @@ import torch
 from torch import Tensor
 
 from interpolants import Path
-from interpolants.coefficient import at
+from interpolants.coefficient import Coefficient, at
 from interpolants.quantities import check_quantity
+from interpolants.time_density import TimeDensity, importance_sampled, uniform
+from interpolants.weights import WeightLike, choose
 from training.fields import require_data_at_one
 
 
 class InterpolantLoss:
     r"""Squared error of a prediction, measured in the space of any quantity:
 
-    .. math:: \mathbb E \, \| b(t) \, \mathrm{model}(x_t, t) - p(t) \, \mathrm{data} - q(t) \, \mathrm{noise} \|^2 / d
+    .. math:: \mathbb E \, w(t) \,
+        \| b(t) \, \mathrm{model}(x_t, t) - p(t) \, \mathrm{data} - q(t) \, \mathrm{noise} \|^2 / d
 
     where b is the coefficient that converts the prediction to ``space``, and p and q are the row of the prediction
     times b, so that a predicted score is trained in the noise's space with b = -sigma, p = 0, q = 1 and meets no pole.
+    The expectation is over t too, of density ``time``.
 
     Args:
         path: Data at t = 1.
         prediction: What the network predicts.
         space: In which quantity the error is measured; None is the prediction's own, but the noise's for a score, whose
             own error is unbounded at the data end (denoising score matching weighted by sigma^2).
-        interval: Times are uniform on it; None is the longest part of [0, 1] on which b, p and q are bounded, or at
-            most 1,000 next to a pole.
+        interval: Times lie in it; None is the longest part of [0, 1] on which b, p, q and the square root of w are
+            bounded, or at most 1,000 next to a pole.
+        time: The density of t; what of it lies outside the interval is cut off, and the rest normalised. None is
+            uniform on the interval.
+        weight: w: from ``interpolants.weights``, or its name, which say whose error they multiply, whatever the
+            network predicts; or text, sympy in ``interpolants.t`` or a number, which multiply that of ``space``. None
+            is 1.
+        proposal: The density that t is drawn from where it is not ``time``: the loss of a sample is then multiplied by
+            time / proposal, which leaves its expectation as it is. ``time_density.optimal`` gives one.
+
+    Attributes:
+        time, proposal: The two densities, on the interval.
+        weight: w, the Coefficient of the squared error in the space in which it is evaluated, or None.
 
     Raises:
-        ValueError: If a quantity is unknown, or the interval is not inside [0, 1].
+        ValueError: If a quantity or weight is unknown, the interval is not inside [0, 1] or has no time in common with
+            the densities, ``proposal`` does not cover ``time``, or ``space`` is given with a weight that has its own.
     """
 
     def __init__(
@@ -39,16 +55,44 @@ class InterpolantLoss:
         prediction: str = "velocity",
         space: str | None = None,
         interval: tuple[float, float] | None = None,
+        time: TimeDensity | None = None,
+        weight: WeightLike | None = None,
+        proposal: TimeDensity | None = None,
     ) -> None:
         check_quantity(prediction, "InterpolantLoss: prediction")
         require_data_at_one(path, "InterpolantLoss")
         self.path, self.prediction = path, prediction
-        self.space = space or ("noise" if prediction == "score" else prediction)
+        choice = choose(weight) if weight is not None else None
+        own = choice.space if choice is not None else None
+        if own is not None and space is not None:
+            raise ValueError(
+                f"InterpolantLoss: space must be None with a weight of the error of the {own}, got {space!r}. "
+                "It is the weight that says whose error it multiplies."
+            )
+        # The network's own error, or that of the noise for a score, is the one whose terms have the fewest poles.
+        usual = "noise" if prediction == "score" else prediction
+        self.space = space or own or usual
         check_quantity(self.space, "InterpolantLoss: space")
-        self._terms = path.error_terms(prediction, space=self.space)
-        self.interval = interval or path.interval(*self._terms)
+        evaluated = usual if own is not None else self.space
+        self._terms = path.error_terms(prediction, space=evaluated)
+        self.weight: Coefficient | None = None
+        if choice is not None:
+            self.weight = path.weight(choice, evaluated)
+        self.interval = interval or self._bounded()
         if not 0.0 <= self.interval[0] < self.interval[1] <= 1.0:
             raise ValueError(f"InterpolantLoss: interval must be inside [0, 1] and not empty, got {self.interval!r}.")
+        self._is_uniform = time is None
+        self.time = uniform(*self.interval) if time is None else time.truncated(*self.interval)
+        self.proposal = proposal.truncated(*self.interval) if proposal is not None else None
+        if self.proposal is not None:
+            self._importance = importance_sampled(torch.ones_like, self.time, self.proposal)[1]
+
+    def _bounded(self) -> tuple[float, float]:
+        low, high = self.path.interval(*self._terms)
+        if self.weight is None:
+            return low, high
+        start, stop = self.path.interval(self.weight, max_gain=1e6)  # 1,000^2: a weight is of squares
+        return max(low, start), min(high, stop)
 
     def __call__(self, model: Callable[..., Tensor], data: Tensor, y: Tensor | None = None) -> Tensor:
         """The loss of each sample, at a random time and with random noise from torch's default generator.
@@ -59,20 +103,26 @@ class InterpolantLoss:
             y: Labels, shape (batch,), or None.
 
         Returns:
-            Mean squared error over the dimensions of each sample, shape (batch,).
+            Weighted mean squared error over the dimensions of each sample, shape (batch,).
         """
-        return self.at(model, data, torch.randn_like(data), self.sample_times(data), y)
+        noise, t = torch.randn_like(data), self.sample_times(data)
+        loss = self.at(model, data, noise, t, y)
+        return loss if self.proposal is None else loss * self._importance(t).to(loss.dtype)
 
     def sample_times(self, data: Tensor) -> Tensor:
-        """A time for each sample, uniform on the interval, shape (batch,), float32 or the wider dtype of ``data``."""
+        """A time for each sample, from ``proposal`` or else ``time``: shape (batch,), float32 or the wider dtype of
+        ``data``, from torch's default generator.
+        """
         low, high = self.interval
         dtype = torch.promote_types(data.dtype, torch.float32)
+        if self.proposal is not None or not self._is_uniform:
+            return (self.proposal or self.time).sample(data.shape[0], dtype=dtype, device=data.device)
         return low + (high - low) * torch.rand(data.shape[0], dtype=dtype, device=data.device)
 
     def at(
         self, model: Callable[..., Tensor], data: Tensor, noise: Tensor, t: Tensor, y: Tensor | None = None
     ) -> Tensor:
-        """The loss of each sample at given noise and times; shapes as in ``__call__``."""
+        """The loss of each sample at given noise and times, whatever their density; shapes as in ``__call__``."""
         x_t = self.path.interpolate(data, noise, t)
         prediction = model(x_t, t) if y is None else model(x_t, t, y)
         if prediction.shape != data.shape:
@@ -82,4 +132,5 @@ class InterpolantLoss:
             )
         b, p, q = at(self._terms, t, data)
         error = b * prediction - p * data - q * noise
-        return error.square().flatten(1).mean(1)
+        squared = error.square() if self.weight is None else at((self.weight,), t, data)[0] * error.square()
+        return squared.flatten(1).mean(1)

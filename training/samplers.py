@@ -336,12 +336,4 @@ def _check_method(method: str, valid: Sequence[str]) -> None:
 
 def _check_bounded(field: Field, w: DiffusionLike) -> None:
     """Raise unless the drift of an exact velocity is bounded: a pole of w score at an end is no error of a network."""
-    dynamics = field.path.sde("velocity", w=w)
-    for end in (0, 1):
-        poles = [c.expr for c in (dynamics.a, dynamics.b) if c.limit(end).is_infinite]
-        if poles:
-            raise ValueError(
-                f"w: {dynamics.w.expr} makes the drift unbounded at t = {end} on the path {field.path.name}: its "
-                f"coefficient is {poles[0]}. Choose a w that is 0 there as fast as sigma, such as "
-                "diffusion.sigma(), or pass an interval inside (0, 1)."
-            )
+    field.path.sde("velocity", w=w).require_finite()

@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mpmath import mpf
 from strategies import LIBRARY, PATHS, inner_times, paths
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
 
 import interpolants as ip
 from interpolants.coefficient import Coefficient, at, interval
@@ -172,3 +174,83 @@ def test_intervals_stop_where_the_gain_is_reached_and_their_ends_are_float32():
 def test_latex_and_repr_show_the_expression():
     assert ip.gvp().wronskian._repr_latex_() == r"$\displaystyle \frac{\pi}{2}$"
     assert repr(ip.linear().sigma) == "Coefficient(1 - t)"
+
+
+def test_what_comes_out_is_not_the_tensor_that_went_in():
+    time = torch.full((3,), 0.5, dtype=torch.float64)
+    ip.linear().alpha(time).add_(1)
+    assert time.tolist() == [0.5] * 3
+
+
+def test_placeholders_of_tracers_have_no_values_to_look_at():
+    sigma = ip.vp().sigma
+    assert sigma(torch.empty(4, device="meta")).shape == (4,)
+    with FakeTensorMode():
+        assert sigma(torch.rand(4)).shape == (4,)
+        outside = torch.full((4,), 2.0)
+    assert isinstance(sigma(outside), FakeTensor)
+    times = torch.tensor([0.1, 0.6])
+    for mode in ("real", "fake", "symbolic"):
+        graph = make_fx(lambda t: sigma(t), tracing_mode=mode)(torch.rand(2))
+        assert not any("item" in str(node.target) or "local_scalar" in str(node.target) for node in graph.graph.nodes)
+        torch.testing.assert_close(graph(times), sigma(times))
+    with pytest.raises(ValueError, match=r"must lie in \[0, 1\]"):
+        sigma(torch.nn.Parameter(torch.tensor([2.0])))
+
+
+def test_a_conversion_in_one_graph_is_the_eager_one():
+    path = ip.vp()
+    path.conversion("velocity", "data")
+    velocity, x_t, time = torch.randn(4, 3), torch.randn(4, 3), torch.rand(4)
+
+    def convert(velocity, x_t, time):
+        return path.convert(velocity, x_t, time, source="velocity", target="data") * path.sigma(time)[:, None]
+
+    compiled = torch.compile(convert, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(velocity, x_t, time), convert(velocity, x_t, time))
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=lambda p: p.name)
+def test_first_and_second_derivatives_by_autograd_are_right_inside(path):
+    time = torch.tensor([0.11, 0.5, 0.87], dtype=torch.float64, requires_grad=True)
+    for coefficient in (path.alpha, path.sigma, path.log_snr, *path.conversion("velocity", "score")):
+        if coefficient.expr.has(ip.t):
+            assert torch.autograd.gradcheck(coefficient, time)
+            assert torch.autograd.gradgradcheck(coefficient, time)
+            exact = [float(sp.diff(coefficient.expr, ip.t).subs(ip.t, x).evalf(30)) for x in time.tolist()]
+            assert torch.func.jacrev(coefficient)(time).diag().tolist() == pytest.approx(exact, rel=1e-10)
+            assert torch.func.vmap(torch.func.grad(coefficient))(time).tolist() == pytest.approx(exact, rel=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("coefficient", "end", "slope"),
+    [
+        (ip.gvp().sigma, 1, -math.pi / 2),
+        (ip.vp().alpha, 1, 0.05),
+        (ip.vp().log_snr, 0, 19.95 + 0.05 + 20.0 * math.exp(-10.05) / (1 - math.exp(-10.05)) ),
+        (Coefficient(sp.sin(3 * ip.t) / ip.t + 2 * ip.t), 0, 2.0),
+    ],
+)  # fmt: skip
+def test_derivatives_at_the_ends_are_right(coefficient, end, slope):
+    time = torch.tensor(float(end), dtype=torch.float64, requires_grad=True)
+    (got,) = torch.autograd.grad(coefficient(time), time)
+    assert got.item() == pytest.approx(slope, rel=1e-9)
+
+
+def test_arrays_of_jax_are_taken_under_jit_grad_and_vmap():
+    jax = pytest.importorskip("jax")
+    jnp = jax.numpy
+    sigma, times = ip.gvp().sigma, jnp.asarray([0.0, 0.25, 1.0], dtype=jnp.float32)
+    want = np.sin(np.pi / 2 * (1 - np.asarray(times)))
+    for function in (sigma, jax.jit(sigma), jax.vmap(sigma)):
+        value = function(times)
+        assert value.dtype == jnp.float32
+        np.testing.assert_allclose(value, want, rtol=1e-6)
+    slope = jax.vmap(jax.jit(jax.grad(sigma)))(times)
+    np.testing.assert_allclose(slope, -np.pi / 2 * np.cos(np.pi / 2 * (1 - np.asarray(times))), rtol=1e-6, atol=1e-6)
+    assert sigma(jnp.zeros((0,))).shape == (0,)
+    for bad in (-0.1, 1.5, math.nan):
+        with pytest.raises(ValueError, match=r"t: must lie in \[0, 1\]"):
+            sigma(jnp.asarray([0.5, bad]))
+    with pytest.raises(TypeError, match=r"must be floating point, got int32\. For step k of n pass k / n"):
+        sigma(jnp.asarray([0, 1]))

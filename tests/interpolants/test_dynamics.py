@@ -1,5 +1,8 @@
 """The ODE and the SDEs: their coefficients by hand, and the Fokker-Planck equation on an exact Gaussian."""
 
+import math
+import pickle
+
 import mpmath
 import pytest
 import sympy as sp
@@ -77,7 +80,7 @@ def test_kl_optimal_is_the_forward_amplitude_and_half_of_each_named_w_is_the_off
         "sin_squared": lambda s: torch.sin(tensor(torch.pi * s)).item() ** 2,
         "kl_optimal": lambda s: path.forward_sde().g_squared(s) / 2,
     }
-    assert official.keys() == ip.diffusion.CHOICES.keys()
+    assert official.keys() == ip.diffusion.CHOICES.keys() - {"kl_regularized"}  # which the official code has not
     for name, half in official.items():
         for s in (0.2, 0.5, 0.9):
             assert path.sde("velocity", w=name).w(s) == pytest.approx(2 * half(s))
@@ -196,3 +199,105 @@ def test_a_diffusion_is_finite_where_its_limit_is():
     s = 1 - times
     expected = -(torch.pi**4) * s**3 / 16  # a = -w/2 / (1-t), 1 + cos(pi t) = pi^2 s^2 / 2 + O(s^4)
     torch.testing.assert_close(sde.a(times), expected, rtol=1e-5, atol=0.0)
+
+
+# Poles
+
+
+def test_poles_have_a_place_an_order_and_a_leading_coefficient():
+    """On the linear path with w = 2: w score / 2 = (-x + t v) / (1 - t)."""
+    poles = ip.linear().sde("velocity", "constant").poles
+    assert poles == (
+        ip.Pole("a", 1, sp.Integer(1), sp.Integer(-1)), ip.Pole("b", 1, sp.Integer(1), sp.Integer(1)),
+    )  # fmt: skip
+    assert str(poles[0]) == "a has a pole of order 1 at t = 1, a ~ -1.000 / (1 - t)"
+    steep = ip.linear().sde("velocity", "1/t**3").poles
+    assert [(p.coefficient, p.end, p.order) for p in steep] == [
+        ("a", 0, 3), ("b", 0, 2), ("sqrt(w)", 0, sp.Rational(3, 2)), ("a", 1, 1), ("b", 1, 1),
+    ]  # fmt: skip
+    assert str(steep[1]) == "b has a pole of order 2 at t = 0, b ~ 0.5000 / t^2"
+    assert str(steep[2]) == "sqrt(w) has a pole of order 3/2 at t = 0, sqrt(w) ~ 1.000 / t^(3/2)"
+    logarithm = ip.linear().sde("velocity", "-log(t)*(1-t)").poles
+    assert [p.order for p in logarithm] == [None, None]
+    assert str(logarithm[0]) == "a is infinite at t = 0"
+    assert logarithm[0].leading == -sp.oo
+
+
+@pytest.mark.parametrize("w", W_NAMES)
+def test_which_combinations_are_finite_on_the_closed_interval(w):
+    """By hand: on linear the score has a pole at t = 1 that w must cancel, and omega one at t = 0."""
+    finite = {
+        "linear": {"sigma", "linear", "decreasing", "sin_squared", "kl_regularized"},
+        "gvp": {"sigma", "linear", "decreasing", "sin_squared", "kl_regularized"},
+        "vp": set(W_NAMES),  # where alpha(0) > 0, and sigma^2, not sigma, vanishes linearly
+    }
+    for name, choices in finite.items():
+        sde = ip.by_name(name).sde("velocity", w)
+        assert (not sde.poles) == (w in choices), f"{name}: {sde.poles}"
+        assert (sde.interval() == (0.0, 1.0)) == (w in choices)
+        if w in choices:
+            sde.require_finite()
+        else:
+            with pytest.raises(
+                ValueError, match=rf"SDE of the velocity, w = {w}\(1\): must be finite .* pole of order"
+            ):
+                sde.require_finite()
+
+
+def test_the_derived_interval_keeps_the_amplitude_bounded_too():
+    sde = ip.Path("1", "80*(1-t)+0.002").sde("data", "1/t**4*(80*(1-t)+0.002)**4")
+    assert {p.coefficient for p in sde.poles} == {"a", "b", "sqrt(w)"}
+    start, stop = ip.linear().sde("velocity", "kl_optimal").interval(max_gain=10.0)
+    assert start == pytest.approx(0.1, rel=1e-2)
+    assert stop == 1.0
+
+
+# The regularised choice
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=lambda p: p.name)
+@pytest.mark.parametrize(("eta", "loss"), [(1.0, "1"), (0.2, "2-t"), (5.0, "exp(-t)")])
+def test_kl_regularized_minimises_the_bound_plus_eta_w(path, eta, loss):
+    """(1 + e/omega)^2 / (4 e) L + 2 eta e with e = w/2, by evaluation on both sides of the minimum."""
+    w = path.sde("velocity", ip.diffusion.kl_regularized(eta, loss)).w
+    error = sp.lambdify(t, ip.expression.parse(loss), "mpmath")
+    for time in (0.1, 0.5, 0.9):
+        omega = path.forward_sde().g_squared(time) / 2
+
+        def price(e, time=time, omega=omega):
+            return (1 + e / omega) ** 2 / (4 * e) * error(time) + 2 * eta * e
+
+        best = w(time) / 2
+        assert price(best) < price(1.001 * best)
+        assert price(best) < price(0.999 * best)
+        expected = 2 / (omega**-2 + 8 * eta / float(error(time))) ** 0.5
+        assert w(time) == pytest.approx(expected, rel=1e-12)
+
+
+def test_kl_regularized_is_finite_where_kl_optimal_has_a_pole_and_tends_to_it():
+    linear = ip.linear()
+    assert linear.sde("velocity", "kl_optimal").w.limit(0) == sp.oo
+    assert linear.sde("velocity", "kl_regularized").w.limit(0) == 1 / sp.sqrt(2)  # 2 (8)^(-1/2)
+    almost = linear.sde("velocity", ip.diffusion.kl_regularized(1e-9)).w(0.3)
+    assert almost == pytest.approx(linear.sde("velocity", "kl_optimal").w(0.3), rel=1e-6)
+    with pytest.raises(ValueError, match=r"eta must be > 0, got 0.0. kl_optimal is the limit 0"):
+        ip.diffusion.kl_regularized(0.0)
+    with pytest.raises(ValueError, match="kl_regularized: loss: unknown name"):
+        ip.diffusion.kl_regularized(1.0, "u")
+
+
+def test_choices_compare_by_what_they_are_and_can_be_stored():
+    for make in (ip.diffusion.constant, ip.diffusion.sigma, ip.diffusion.linear, ip.diffusion.decreasing,
+                 ip.diffusion.sin_squared, ip.diffusion.kl_optimal):  # fmt: skip
+        assert pickle.loads(pickle.dumps(make(2.0))) == make(2)
+        assert make() == make(1.0) != make(2.0)
+        assert make(0.5).name == f"{make.__name__}(0.5)"
+        norm_2 = ip.linear().sde("velocity", make(2)).w(0.3)
+        by_hand = {"decreasing": (2 * math.cos(0.3 * math.pi) + 1) ** 2 / 2}
+        assert norm_2 == pytest.approx(
+            by_hand.get(make.__name__, 2 * ip.linear().sde("velocity", make()).w(0.3)), rel=1e-13
+        )
+    assert ip.diffusion.constant(1 + 1e-9) != ip.diffusion.constant(1)
+    assert ip.diffusion.kl_regularized(1.0, "2-t").name == "kl_regularized(1, 2 - t)"
+    assert ip.diffusion.choose("2*t") == ip.diffusion.choose(2 * t)
+    assert ip.diffusion.choose("sigma") == ip.diffusion.sigma(1.0)

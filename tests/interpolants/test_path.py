@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from strategies import LIBRARY, PATHS, inner_times, paths, quantities, real, stds
 
 import interpolants as ip
+from interpolants import t
 
 
 @given(path=paths(), t=inner_times, mean=real, std=stds, x=real, source=st.sampled_from(["velocity", "noise", "data"]))
@@ -158,3 +159,76 @@ def test_library_by_name_and_its_parameters():
             ip.vp(*bad)
     with pytest.raises(ValueError, match="must be the noise end"):
         ip.vp(0.1, 1.0)
+
+
+# Parameters and composition
+
+
+def test_parameters_are_numbers_by_name():
+    assert ip.Path("t**p", "1-t**p", p=2) == ip.Path("t**2", "1-t**2")
+    assert ip.Path("t", "1-(1-s)*t", s=0.1).sigma.expr == 1 - sp.Rational(9, 10) * t
+    assert ip.Path.from_paper_time("(1-t)**p", "t", p=3) == ip.Path("t**3", "1-t")
+    p = sp.Symbol("p")
+    assert ip.Path(t**p, 1 - t, p=0.5) == ip.Path("sqrt(t)", "1-t")
+    with pytest.raises(ValueError, match="unknown name 'p'"):
+        ip.Path("t**p", "1-t")
+    with pytest.raises(ValueError, match="Path: a parameter must occur in an expression, got 'q'"):
+        ip.Path("t**p", "1-t", p=2, q=3)
+    with pytest.raises(ValueError, match="log-SNR must increase"):
+        ip.Path("t**p", "1-t", p=-2)
+
+
+@given(path=paths(), time=st.floats(0.05, 0.95), data=real, noise=real)
+def test_after_a_change_of_time_the_state_is_that_at_the_changed_time_and_the_velocity_is_scaled(
+    path, time, data, noise
+):
+    changed, data, noise = path.after("t**2"), tensor(data), tensor(noise)
+    torch.testing.assert_close(
+        changed.interpolate(data, noise, tensor(time)),
+        path.interpolate(data, noise, tensor(time**2)),
+        rtol=1e-9,
+        atol=1e-9,
+    )
+    torch.testing.assert_close(
+        changed.target("velocity", data, noise, tensor(time)),
+        2 * time * path.target("velocity", data, noise, tensor(time**2)), rtol=1e-8, atol=1e-8,
+    )  # fmt: skip
+    assert changed.data_end == 1
+
+
+def test_after_takes_parameters_names_and_the_papers_time():
+    assert ip.linear().after("t**p", p=3) == ip.Path("t**3", "1-t**3")
+    assert ip.linear().after("t**2").name == "linear after t**2"
+    assert ip.linear().after(t**2, name="squared").name == "squared"
+    assert ip.linear().in_paper_time().after("t**2").data_end == 0
+    assert ip.gvp().after("t") == ip.gvp()
+
+
+@pytest.mark.parametrize(
+    ("time_map", "message"),
+    [
+        ("1-t", r"time_map: must lead from 0 to 1, got 1 - t, from 1 to 0"),
+        ("t/2", r"must lead from 0 to 1, got t/2, from 0 to 1/2"),
+        ("t+sin(2*pi*t)", r"no path"),
+        ("t*u", r"time_map: unknown name 'u'"),
+    ],
+)
+def test_what_is_no_change_of_time_is_refused(time_map, message):
+    with pytest.raises(ValueError, match=message):
+        ip.linear().after(time_map)
+
+
+def test_log_snr_is_one_logarithm_of_the_ratio():
+    assert ip.gvp().log_snr.expr == 2 * sp.log(sp.tan(sp.pi * t / 2))
+    assert ip.linear().log_snr.expr == 2 * sp.log(t / (1 - t))
+
+
+def test_weight_is_that_of_the_prediction():
+    """min-SNR multiplies the error of the data; the noise's is sigma^2/alpha^2 of it, and the velocity is both."""
+    linear = ip.linear()
+    weight = linear.weight("min_snr", "noise")
+    assert weight(0.5) == pytest.approx(1.0)  # SNR 1 < 5, times sigma^2/alpha^2 = 1
+    assert weight(0.8) == pytest.approx(5 / 16)
+    assert linear.weight("3*t", "velocity")(0.5) == 1.5
+    with pytest.raises(ValueError, match="weight: prediction must be one of"):
+        linear.weight("min_snr", "velocty")

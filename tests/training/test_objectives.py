@@ -2,9 +2,12 @@
 
 import pytest
 import torch
+from gaussian import tensor
 from strategies import LIBRARY
 
 import interpolants as ip
+import interpolants.time_density
+import interpolants.weights
 from training import InterpolantLoss
 
 
@@ -112,5 +115,124 @@ def test_a_network_of_another_shape_is_refused_not_broadcast():
     ],
 )
 def test_wrong_input_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        InterpolantLoss(ip.linear(), **arguments)
+
+
+@pytest.mark.parametrize("prediction", ip.QUANTITIES)
+@pytest.mark.parametrize(
+    ("weight", "space", "by_hand"),
+    [
+        ("edm", "data", lambda alpha, sigma: 4 + (alpha / sigma) ** 2),
+        (
+            ip.weights.sigmoid(1.0),
+            "noise",
+            lambda alpha, sigma: 1 / (1 + torch.exp(-tensor(1.0)) * (alpha / sigma) ** 2),
+        ),
+    ],
+    ids=["edm", "sigmoid"],
+)
+def test_a_named_weight_multiplies_the_error_of_its_own_quantity(prediction, weight, space, by_hand):
+    path, (data, noise, out) = ip.gvp(), batch()
+    t = torch.linspace(0.1, 0.9, 6, dtype=torch.float64)
+    x = path.interpolate(data, noise, t)
+    target = path.target(space, data, noise, t)
+    error = path.convert(out, x, t, source=prediction, target=space) - target
+    objective = InterpolantLoss(path, prediction, weight=weight)
+    assert objective.space == space
+    expected = by_hand(path.alpha(t), path.sigma(t)) * error.square().mean((1, 2, 3))
+    torch.testing.assert_close(objective.at(lambda x, t: out, data, noise, t), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_a_weight_that_is_text_multiplies_the_error_in_the_space():
+    data, noise, out = batch()
+    t = torch.linspace(0.1, 0.9, 6, dtype=torch.float64)
+    for prediction, space in (("velocity", None), ("velocity", "noise"), ("score", None), ("data", "velocity")):
+        plain = InterpolantLoss(ip.linear(), prediction, space)
+        weighted = InterpolantLoss(ip.linear(), prediction, space, weight="1+t**2")
+        assert weighted.space == plain.space
+        losses = [loss.at(lambda x, t: out, data, noise, t) for loss in (plain, weighted)]
+        torch.testing.assert_close(losses[1], (1 + t**2) * losses[0])
+
+
+def test_the_interval_stops_where_a_weight_is_the_square_of_the_largest_gain():
+    assert InterpolantLoss(ip.linear(), "data", weight="elbo").interval[0] == 0.0
+    stop = InterpolantLoss(ip.linear(), "data", weight="edm").interval[1]  # 4 + t^2 / (1 - t)^2 = 1e6
+    assert stop == pytest.approx(1 - 1e-3, abs=2e-5)
+    both = InterpolantLoss(ip.linear(), "noise", "velocity", weight="1/(1-t)**2").interval  # the gain is 1 / t
+    assert both == (pytest.approx(1e-3, rel=0.01), pytest.approx(1 - 1e-3, abs=2e-5))
+    assert InterpolantLoss(ip.linear(), weight="edm").interval == (0.0, 1.0)  # of the velocity it has no pole
+
+
+def test_times_have_the_density_asked_for_within_the_interval():
+    density = ip.time_density.logit_normal()
+    objective = InterpolantLoss(ip.linear(), time=density)
+    torch.manual_seed(0)
+    times = objective.sample_times(torch.zeros(20_000, 1))
+    assert times.dtype == torch.float32
+    logit = torch.logit(times.double())
+    assert abs(logit.mean().item()) < 5 / 20_000**0.5
+    assert logit.std().item() == pytest.approx(1.0, abs=5 / 40_000**0.5)
+    cut = InterpolantLoss(ip.linear(), interval=(0.25, 0.75), time=density)
+    assert cut.time.support == (0.25, 0.75)
+    times = cut.sample_times(torch.zeros(20_000, 1))
+    assert 0.25 <= times.min() < 0.251
+    assert 0.749 < times.max() <= 0.75
+    assert (times < 0.5).double().mean().item() == pytest.approx(0.5, abs=5 * 0.5 / 20_000**0.5)
+    assert objective.sample_times(torch.zeros(2, 1, dtype=torch.bfloat16)).dtype == torch.float32
+    assert InterpolantLoss(ip.linear(), interval=(0.25, 0.75)).time.support == (0.25, 0.75)
+
+
+def test_uniform_times_are_those_that_torch_draws():
+    """Bit for bit: runs that are resumed draw the times that they would have drawn."""
+    objective = InterpolantLoss(ip.linear(), interval=(0.25, 0.75))
+    torch.manual_seed(0)
+    times = objective.sample_times(torch.zeros(7, 1))
+    torch.manual_seed(0)
+    assert torch.equal(times, 0.25 + 0.5 * torch.rand(7))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("time", [None, ip.time_density.cos_map()])
+def test_a_proposal_leaves_the_expected_loss_and_takes_its_variance(time, dtype):
+    """For a network that is wrong by 1 everywhere, with the weight 3 t^2: the loss is E[3 t^2]."""
+    path = ip.linear()
+    weight = ip.Coefficient(3 * ip.t**2)
+    density = time or ip.time_density.uniform()
+    proposal = ip.time_density.optimal(weight, density)
+    objective = InterpolantLoss(path, time=time, weight="3*t**2", proposal=proposal)
+    grid = torch.linspace(0, 1, 20_001, dtype=torch.float64)
+    expected = torch.trapezoid(3 * grid**2 * density(grid), grid).item()
+    data = torch.zeros(4000, 1, dtype=dtype)
+    torch.manual_seed(0)
+    noise = torch.randn_like(data)  # what the loss draws first
+    torch.manual_seed(0)
+    losses = objective(lambda x, t: 1 - noise, data)  # velocity = data - noise
+    assert losses.dtype == dtype
+    assert losses.mean().item() == pytest.approx(expected, rel=2e-3)
+    assert losses.std().item() < 0.05  # 0.9 under the density itself
+    t = torch.tensor([0.5], dtype=dtype)
+    at_half = objective.at(lambda x, t: 1 - noise[:1], data[:1], noise[:1], t)
+    assert at_half.item() == pytest.approx(0.75)  # at a given time no density is in it
+
+
+def test_densities_of_the_loss_are_cut_to_its_interval():
+    density = ip.time_density.uniform(0.1, 0.9)
+    objective = InterpolantLoss(ip.linear(), interval=(0.25, 1.0), time=density, proposal=ip.time_density.mode())
+    assert (objective.time.support, objective.proposal.support) == ((0.25, 0.9), (0.25, 1.0))
+    assert InterpolantLoss(ip.linear()).proposal is None
+    assert InterpolantLoss(ip.linear()).weight is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"weight": "min_snrr"}, "^weight: .*Did you mean 'min_snr'"),
+        ({"weight": "edm", "space": "noise"}, "space must be None with a weight of the error of the data, got 'noise'"),
+        ({"time": ip.time_density.uniform(0.1, 0.2), "interval": (0.5, 1.0)}, "^truncated: "),
+        ({"proposal": ip.time_density.uniform(0.1, 1.0)}, "^importance_sampled: the support of proposal must hold"),
+    ],
+)
+def test_weights_and_densities_that_disagree_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         InterpolantLoss(ip.linear(), **arguments)

@@ -1,0 +1,83 @@
+"""Rigorous bounds: never below the largest value found by evaluation, and small where the function is zero."""
+
+import mpmath
+import pytest
+import sympy as sp
+from hypothesis import given
+from hypothesis import strategies as st
+
+from interpolants.enclosure import bound
+from interpolants.expression import parse, t
+
+LOW, HIGH = sp.Rational(1, 16), sp.Rational(15, 16)
+
+FUNCTIONS = [
+    "t", "-t**3", "1/(1+t)", "(1+t)**(-5/2)", "t**0.3", "exp(-3*t)", "log(t)", "sin(7*t)", "cos(7*t)", "tan(t)",
+    "asin(t)", "acos(t)", "atan(5*t)", "sinh(t)", "cosh(2*t)", "tanh(3*t)", "t**t", "2**(t**2)", "sqrt(1-t**2)/t",
+    "pi*t - sqrt(2)", "sin(pi*t)", "exp(sin(3*t))*log(1+t)", "(t-1/2)**4",
+]  # fmt: skip
+
+
+def largest(expr):
+    function = sp.lambdify(t, expr, "mpmath")
+    steps = 400
+    return max(abs(function(mpmath.mpf(1) / 16 + mpmath.mpf(7 * k) / (8 * steps))) for k in range(steps + 1))
+
+
+@pytest.mark.parametrize("text", FUNCTIONS)
+def test_a_bound_is_above_every_value_and_near_the_largest(text):
+    expr = parse(text)
+    found, value = bound(expr, LOW, HIGH), largest(expr)
+    assert found >= value
+    assert found <= 1.5 * value + 1e-9
+
+
+ZEROS = [
+    ("sin(t)**2+cos(t)**2", "1"), ("sqrt(t)*sqrt(1-t)", "sqrt(t-t**2)"), ("log(t**2)", "2*log(t)"),
+    ("tanh(3*t)", "(exp(6*t)-1)/(exp(6*t)+1)"), ("atan(t/(1-t))", "pi/2-atan((1-t)/t)"), ("asin(t)", "pi/2-acos(t)"),
+    ("sin(40*t)**2", "1-cos(40*t)**2"), ("tan(t)*cos(t)", "sin(t)"), ("t**(1/3)*t**(2/3)", "t"),
+    ("cosh(t)**2", "1+sinh(t)**2"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("left", "right"), ZEROS)
+def test_what_is_zero_is_bounded_by_almost_nothing(left, right):
+    assert bound(sp.Add(parse(left), -parse(right), evaluate=False), LOW, HIGH) < 1e-9
+
+
+@given(
+    coefficients=st.lists(st.integers(-9, 9), min_size=1, max_size=5), low=st.integers(0, 6), width=st.integers(1, 6)
+)
+def test_polynomials_are_bounded_by_their_extremes(coefficients, low, width):
+    expr = sum((c * t**k for k, c in enumerate(coefficients)), sp.Integer(0))
+    low, high = sp.Rational(low, 8), sp.Rational(low + width, 8)
+    points = [low, high, *(r for r in sp.Poly(sp.diff(expr, t), t).nroots() if r.is_real and low <= r <= high)]
+    value = max(abs(float(expr.subs(t, p))) for p in points)
+    assert (
+        value * (1 - 1e-12)
+        <= float(bound(expr, low, high))
+        <= 2 * value + 0.6 * float(high - low) * sum(abs(c) * (k + 1) for k, c in enumerate(coefficients))
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("1/(t-1/2)", "a power of what may be 0"), ("log(t-1/2)", "a logarithm of what may be negative"),
+     ("sqrt(t-1/2)", "a root of what may be negative")],
+)  # fmt: skip
+def test_what_cannot_be_enclosed_is_refused(text, message):
+    with pytest.raises(ArithmeticError, match=message):
+        bound(parse(text), LOW, HIGH)
+
+
+def test_unknown_functions_and_constants_are_refused():
+    with pytest.raises(ArithmeticError, match="no rule for f"):
+        bound(sp.Function("f")(t), LOW, HIGH)
+    with pytest.raises(ArithmeticError, match="is not a real number"):
+        bound(t * sp.sqrt(-2), LOW, HIGH)
+
+
+def test_the_precision_of_interval_arithmetic_is_left_as_it_was():
+    before = mpmath.iv.dps
+    bound(t, LOW, HIGH)
+    assert mpmath.iv.dps == before

@@ -1,0 +1,81 @@
+"""Limits and leading powers at the ends, against those found by hand."""
+
+import mpmath
+import pytest
+import sympy as sp
+
+from interpolants.expression import t
+from interpolants.limits import evaluate, leading, limit
+
+R = sp.Rational
+exp, log, sin, cos, tan, sqrt, pi = sp.exp, sp.log, sp.sin, sp.cos, sp.tan, sp.sqrt, sp.pi
+
+
+@pytest.mark.parametrize(
+    ("expr", "end", "value"),
+    [
+        (t, 0, 0), (t, 1, 1), (sp.Integer(7), 0, 7), (sp.sqrt(2), 1, sp.sqrt(2)),
+        (sin(t) / t, 0, 1), ((exp(3 * t) - 1) / t, 0, 3), ((1 - cos(t)) / t**2, 0, R(1, 2)),
+        (cos(pi * t / 2) / (1 - t), 1, pi / 2), (1 / t, 0, sp.oo), (-1 / t, 0, -sp.oo), (1 / (1 - t), 1, sp.oo),
+        (1 / (t - 1), 1, -sp.oo), (1 / sqrt(1 - t), 1, sp.oo), (tan(pi * t / 2), 1, sp.oo), (tan(pi * t / 2), 0, 0),
+        (1 / tan(pi * t / 2), 1, 0), (log(t), 0, -sp.oo), (-log(1 - t), 1, sp.oo), (log(t), 1, 0),
+        (t * log(t), 0, 0), (log(t) / (1 - t), 1, -1), (exp(-1 / t), 0, 0), (exp(1 / t), 0, sp.oo),
+        (t ** R(1, 3), 0, 0), (t ** R(3, 2) / sin(t) ** R(3, 2), 0, 1), ((1 - t**2) / (1 - t), 1, 2),
+        ((sqrt(1 + t) - 1) / t, 0, R(1, 2)), (exp(-5 * (1 - t)), 0, exp(-5)),
+        (sp.Piecewise((1 / t, t <= R(1, 2)), (t + 3, True)), 0, sp.oo),
+        (sp.Piecewise((1 / t, t <= R(1, 2)), (t + 3, True)), 1, 4),
+        (sp.Min(1 / t, 5), 0, 5), (sp.Max(t, R(1, 4)), 0, R(1, 4)),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_limits_are_those_found_by_hand(expr, end, value):
+    got = limit(expr, end)
+    assert got == value or abs(sp.N(got - value, 25)) < 1e-18
+
+
+@pytest.mark.parametrize(
+    ("expr", "end", "coefficient", "power"),
+    [
+        (t, 0, 1, 1), (1 - t, 1, 1, 1), (t, 1, 1, 0), (1 - t**2, 1, 2, 1), (3 / t**2, 0, 3, -2),
+        (-2 / (1 - t) ** 3, 1, -2, -3), (sqrt(1 - t), 1, 1, R(1, 2)), (sqrt(1 - exp(-2 * t)), 0, sqrt(2), R(1, 2)),
+        (1 - cos(t), 0, R(1, 2), 2), (tan(pi * t / 2), 1, 2 / pi, -1), (tan(pi * t / 2), 0, pi / 2, 1),
+        (sin(pi * t) ** 2, 1, pi**2, 2), (sin(t) - t, 0, R(-1, 6), 3), (t ** R(2, 3) * (1 - t), 0, 1, R(2, 3)),
+        (log(t), 1, -1, 1), (cos(pi * t / 2) / t, 1, pi / 2, 1), (sp.Integer(0), 0, 0, 0), (sp.Integer(5), 1, 5, 0),
+        (sin(t) ** 2 + cos(t) ** 2 - 1, 0, 0, 0), (sqrt(t) + t, 0, 1, R(1, 2)),
+        (sp.Piecewise((t**2, t <= R(1, 2)), ((1 - t) / 2, True)), 1, R(1, 2), 1),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_leading_powers_are_those_found_by_hand(expr, end, coefficient, power):
+    got, exponent = leading(expr, end)
+    assert exponent == power
+    assert abs(sp.N(got - coefficient, 25)) < 1e-18
+    assert not got.has(sp.Float)
+
+
+@pytest.mark.parametrize("expr", [log(t), t * log(t), exp(-1 / t)], ids=str)
+def test_what_is_no_power_of_the_distance_is_refused(expr):
+    with pytest.raises(ArithmeticError, match=r"is no power of the distance to t = 0, and no limit was found"):
+        leading(expr, 0)
+
+
+@pytest.mark.parametrize("end", [2, -1, 0.5])
+@pytest.mark.parametrize("function", [limit, leading])
+def test_only_the_two_ends_have_limits(function, end):
+    with pytest.raises(ValueError, match=rf"limit: end must be 0 \(noise\) or 1 \(data\), got {end}\."):
+        function(t, end)
+
+
+@pytest.mark.parametrize("digits", [15, 60, 120, 200])
+def test_evaluation_has_the_digits_that_are_asked_for(digits):
+    at = mpmath.mpf("0.375")
+    with mpmath.workdps(digits + 20):
+        want = mpmath.sqrt(mpmath.mpf(1) / 3) * mpmath.sin(mpmath.pi * at) + mpmath.exp(-at) ** 2 / 7
+        got = evaluate(sqrt(R(1, 3)) * sin(pi * t) + exp(-2 * t) / 7, at, digits)
+        assert abs(got - want) <= mpmath.mpf(10) ** (2 - digits)
+
+
+def test_evaluation_at_a_pole_is_infinite_and_off_the_real_line_no_number():
+    assert evaluate(1 / t, mpmath.mpf(0)) == mpmath.inf
+    assert mpmath.isnan(evaluate(sqrt(t - 1), mpmath.mpf("0.5")))
+    assert evaluate(R(1, 4) + 0 * t, mpmath.mpf("0.5")) == 0.25

@@ -1,0 +1,188 @@
+"""What simplification gives equals what it got, at 30 digits; what it finds to be zero is zero; in bounded time."""
+
+import time
+
+import mpmath
+import pytest
+import sympy as sp
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from interpolants import simplify
+from interpolants.expression import t, to_expr
+from interpolants.simplify import is_zero, simplified
+
+TIMES = ("0.0371", "0.17", "0.3003", "0.55", "0.71", "0.93")
+R = sp.Rational
+ROOTS = [R(1, 2), R(1, 3), R(-1, 2), R(3, 2), R(2, 3)]
+ARGUMENTS = [
+    t, 1 - t, -t, 2 * t, t / 3, sp.pi * t / 2, sp.pi * t, 3 * sp.pi * t, sp.sqrt(2) * t, 3 * t - 1,
+    sp.pi * (1 - t) / 2, t + R(1, 2), sp.pi * t / 2 + R(1, 3),
+]  # fmt: skip
+LEAVES = [t, 1 - t, t + 1, 2 * t - 1, t - R(1, 2), R(1, 3), R(-2), R(3), sp.pi, sp.sqrt(2)]
+FUNCTIONS = [sp.exp, sp.sin, sp.cos, sp.tan, sp.tanh, sp.log, sp.sqrt]
+
+
+def grown(inner):
+    return st.one_of(
+        st.builds(lambda a, b: a + b, inner, inner),
+        st.builds(lambda a, b: a - b, inner, inner),
+        st.builds(lambda a, b: a * b, inner, inner),
+        st.builds(lambda a, b: a / b, inner, inner),
+        st.builds(lambda a, k: a**k, inner, st.sampled_from([2, 3, -1, -2, *ROOTS])),
+    )
+
+
+leaves = st.one_of(
+    st.sampled_from(LEAVES), st.builds(lambda f, u: f(u), st.sampled_from(FUNCTIONS), st.sampled_from(ARGUMENTS))
+)
+expressions = st.recursive(leaves, grown, max_leaves=5).filter(lambda e: not e.has(sp.zoo, sp.nan, sp.oo, sp.I))
+
+
+def exact(expr, at):
+    """By sympy's own printer: a number where the expression is real and finite, else None."""
+    with mpmath.workdps(50):
+        try:
+            value = sp.lambdify(t, expr, "mpmath")(mpmath.mpf(at))
+        except (ZeroDivisionError, ValueError):
+            return None
+        return None if mpmath.im(value) or not mpmath.isfinite(value) else mpmath.re(value)
+
+
+def assert_equal(got, expr, times=TIMES):
+    for at in times:
+        want = exact(expr, at)
+        if want is not None:
+            value = exact(got, at)
+            assert value is not None, f"{expr} became {got}, which is no number at {at}"
+            assert abs(value - want) <= mpmath.mpf(10) ** -30 * max(1, abs(want)), f"{expr} became {got}, at {at}"
+
+
+@settings(max_examples=60)
+@given(expr=expressions)
+def test_a_simplified_expression_has_the_same_values(expr):
+    assert_equal(simplified(expr), expr)
+
+
+@settings(max_examples=40)
+@given(expr=expressions)
+def test_what_is_found_to_be_zero_is_zero(expr):
+    if is_zero(expr):
+        assert all(abs(value) < mpmath.mpf(10) ** -40 for at in TIMES if (value := exact(expr, at)) is not None)
+
+
+u = st.sampled_from(ARGUMENTS)
+v = st.sampled_from(LEAVES[:5])
+
+
+@given(x=u, y=u, a=v, b=v)
+def test_what_is_rewritten_by_hand_differs_by_zero(x, y, a, b):
+    zero = [
+        sp.sin(2 * x) - 2 * sp.sin(x) * sp.cos(x),
+        sp.cos(2 * x) - 1 + 2 * sp.sin(x) ** 2,
+        sp.tan(x) * sp.cos(x) - sp.sin(x),
+        sp.sin(sp.Add(x, y)) - sp.sin(x) * sp.cos(y) - sp.cos(x) * sp.sin(y),
+        sp.exp(sp.Add(x, y)) - sp.exp(x) * sp.exp(y),
+        sp.tanh(x) - (sp.exp(2 * x) - 1) / (sp.exp(2 * x) + 1),
+        (a + b) ** 3 - sp.expand((a + b) ** 3),
+        sp.sqrt(2 + x) * sp.sqrt(3 - t) - sp.sqrt(2 + x) * (3 - t) / sp.sqrt(3 - t) if x == t else sp.Integer(0),
+        1 / (1 + t) + 1 / (2 + t) - (3 + 2 * t) / ((1 + t) * (2 + t)),
+        sp.sqrt(1 - t**2) - sp.sqrt(1 - t) * sp.sqrt(1 + t),
+    ]
+    for expr in zero:
+        assert is_zero(expr), expr
+        assert not is_zero(expr + R(1, 10**9)), expr
+        assert not is_zero(expr - t**7), expr
+
+
+@pytest.mark.parametrize(
+    ("expr", "result"),
+    [
+        (sp.sin(sp.pi * t / 2) ** 2 + sp.cos(sp.pi * t / 2) ** 2, 1),
+        ((t**2 - 1) / (t - 1), t + 1),
+        ((1 - sp.exp(2 * t)) / (1 + sp.exp(t)), 1 - sp.exp(t)),
+        (sp.sqrt(t) * sp.sqrt(t**3), t**2),
+        (sp.sqrt(1 - t**2) / sp.sqrt(1 - t), sp.sqrt(1 + t)),
+        (sp.Abs(t - 2), 2 - t),
+        (sp.Abs(1 + t) * sp.sign(t - 2), -t - 1),
+        (sp.cos(t) * sp.tan(t), sp.sin(t)),
+        (sp.cosh(t) + sp.sinh(t), sp.exp(t)),
+        (2 ** R(1, 2) * 8 ** R(1, 2) * t, 4 * t),
+        (sp.Piecewise((t**2 / t, t <= R(1, 2)), (t + t, True)), sp.Piecewise((t, t <= R(1, 2)), (2 * t, True))),
+        (sp.Integer(0), 0),
+    ],
+)
+def test_normal_forms_known_by_hand(expr, result):
+    assert simplified(expr) == result
+
+
+NARROW = sp.expand(((t - R(3, 10)) ** 2 - R(2, 10**6)) ** 2)
+"""The square of what is negative between 0.2986 and 0.3014 only."""
+
+
+@pytest.mark.parametrize(
+    "expr",
+    [
+        sp.sqrt(NARROW),
+        1 / sp.sqrt(NARROW),
+        sp.sqrt((t - R(1, 2)) ** 2),
+        sp.sqrt(sp.expand((t - R(1, 2)) ** 2)),
+        sp.sqrt(sp.cos(3 * sp.pi * t) ** 2),
+        sp.sqrt(1 - sp.sin(3 * sp.pi * t) ** 2),
+        (1 - 2 * t) ** R(1, 3),
+        (1 - 2 * t) ** R(1, 3) * (1 - 2 * t) ** R(1, 3),
+        sp.sqrt((1 - 2 * t) ** 6),
+        sp.sqrt((t - 1) * (t - 2)),
+        sp.sqrt((t - R(1, 3)) * (t - R(2, 3)) * (t - R(1, 3)) * (t + 1)),
+        sp.sqrt(sp.log(t) ** 2),
+        sp.sqrt(-sp.log(t)) * sp.sqrt(1 - t),
+        sp.sqrt(sp.exp(-2 * t) * (t - 2) ** 2),
+        sp.sqrt(sp.sin(2 * sp.pi * t) ** 2 + 1 - 1),
+        (-t + 2) ** R(1, 2) / (4 - 2 * t) ** R(1, 3),
+    ],
+    ids=str,
+)
+def test_roots_stay_on_their_branch(expr):
+    assert_equal(simplified(expr), expr, ("0.1", "0.29", "0.3", "0.3001", "0.33", "0.45", "0.5001", "0.6", "0.9"))
+    assert not is_zero(expr)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "(1-t)**64",
+        "(t+1)**60/(t+2)**50 + 1/(t+3)**56",
+        "sin(200*t)",
+        "+".join(f"exp({k}*t)" for k in range(1, 40)),
+        "+".join(f"exp(t/{k})" for k in range(1, 30)),
+        "exp(t)+exp(2*t/3)+exp(t/7)+exp(t/11)+exp(t/13)+exp(sqrt(2)*t)+exp(sqrt(3)*t)",
+        "1/(" + "+".join(f"sin({k}*t)" for k in range(1, 17)) + ")",
+        "*".join(f"sin({k}*t)" for k in range(1, 17)),
+        "+".join(f"1/(t+{k})**6" for k in range(1, 35)),
+        "1/(" + "+".join(f"sqrt(t+{k})" for k in range(1, 12)) + ")",
+        "(1+sin(3*t))**20*(1+cos(5*t))**20+1",
+        "tan(t)**16+tan(16*t)",
+        "(sqrt(1+sqrt(1+sqrt(1+t)))+1)**12",
+        "1/((1+t)**(1/7)+(2+t)**(1/11)+(3+t)**(1/13))**4",
+    ],
+    ids=lambda text: text[:30],
+)
+def test_no_text_takes_long(text):
+    expr = to_expr(text)
+    for form in (expr, sp.diff(expr, t)):
+        start = time.process_time()
+        result = simplified(form)
+        assert time.process_time() - start < 5.0  # a fraction of a second, by itself
+        assert_equal(result, form, TIMES[1:3])
+
+
+def test_too_large_a_normal_form_is_no_proof_and_leaves_the_expression(monkeypatch):
+    expr = (t + sp.exp(t)) ** 3 - sp.expand((t + sp.exp(t)) ** 3) + sp.Integer(0) * t
+    assert is_zero(expr)
+    monkeypatch.setattr(simplify, "MAX_PRODUCTS", 3)
+    is_zero.cache_clear()
+    simplified.cache_clear()
+    assert not is_zero(expr)
+    assert simplified(expr) == expr
+    is_zero.cache_clear()
+    simplified.cache_clear()

@@ -1,0 +1,94 @@
+"""Each rewriting keeps the value, and the digits where the expression as it was loses them."""
+
+import mpmath
+import numpy as np
+import pytest
+import sympy as sp
+
+from interpolants.expression import t
+from interpolants.printer import lambdified
+from interpolants.stable import stable
+
+R = sp.Rational
+exp, sin, cos, pi, sqrt = sp.exp, sp.sin, sp.cos, sp.pi, sp.sqrt
+NEAR_NOISE = (1e-9, 1e-6, 1e-3, 0.3, 0.7)
+NEAR_DATA = (0.3, 0.7, 1 - 1e-3, 1 - 1e-6, 1 - 1e-9)
+INSIDE = (0.2, 0.3, 0.55, 0.8)
+
+
+@pytest.mark.parametrize(
+    ("expr", "times"),
+    [
+        (1 - exp(-3 * t), NEAR_NOISE),
+        (exp(2 * t) - 1, NEAR_NOISE),
+        (t * exp(t) - t * exp(3 * t), NEAR_NOISE),
+        (exp(-5 * t) - exp(-5), NEAR_DATA),
+        (sqrt(1 - exp(-3 * t)), NEAR_NOISE),
+        (1 - cos(pi * t), NEAR_NOISE),
+        (t - t * cos(2 * t), NEAR_NOISE),
+        (cos(t) - cos(3 * t), NEAR_NOISE),
+        (sin(2 + t) - sin(2), NEAR_NOISE),
+        (cos(t) ** 2 - cos(2 * t) ** 2, NEAR_NOISE),
+        (3 * sin(t + 1) ** 2 - 3 * sin(1) ** 2, NEAR_NOISE),
+        (sin(t + 1) * cos(1) - cos(t + 1) * sin(1), NEAR_NOISE),
+        (cos(1) * cos(pi / 2 - 1 - t) - sin(1) * sin(pi / 2 - 1 - t), NEAR_NOISE),
+        (t**2 - 2 * t + 1, NEAR_DATA),
+        (1 - t**3, NEAR_DATA),
+    ],
+    ids=str,
+)
+def test_digits_are_kept_where_the_expression_as_it_stands_loses_them(expr, times):
+    as_it_stands, kept = (lambdified(e, "numpy") for e in (expr, stable(expr)))
+    with mpmath.workdps(60):
+        want = [sp.lambdify(t, expr, "mpmath")(mpmath.mpf(at)) for at in times]
+        errors = [
+            [abs(mpmath.mpf(float(f(np.float64(at)))) / w - 1) for at, w in zip(times, want, strict=True)]
+            for f in (as_it_stands, kept)
+        ]
+    assert max(errors[1]) < 1e-14, stable(expr)
+    assert max(errors[0]) > 1e-12
+
+
+@pytest.mark.parametrize(
+    "expr",
+    [
+        1 + cos(3 * t), 1 - cos(3 * t), 2 * t - 2 * t * cos(t), -1 - cos(t), cos(t) - 1, cos(t) + cos(2 * t),
+        sin(t) - sin(2 * t), sin(t) + sin(2 * t), sin(t) - cos(2 * t), sin(t) + cos(2 * t),
+        cos(t) ** 2 - sin(2 * t) ** 2,
+        sin(t) ** 2 - sin(2 * t) ** 2, cos(t) ** 2 + cos(2 * t) ** 2, cos(t) ** 3 - cos(2 * t) ** 3,
+        2 * cos(t) - cos(2 * t),
+        sin(t) * cos(2 * t) + cos(t) * sin(2 * t), sin(t) * cos(2 * t) - cos(t) * sin(2 * t),
+        cos(t) * cos(2 * t) + sin(t) * sin(2 * t), cos(t) * cos(2 * t) - sin(t) * sin(2 * t),
+        3 * t * sin(t) * cos(2) + 3 * t * cos(t) * sin(2), sin(t) * cos(2 * t) + 2 * cos(t) * sin(2 * t),
+        sin(t) * cos(3 * t) + cos(t) * sin(2 * t), sin(t) + cos(t) * sin(2 * t),
+        exp(t) - exp(2 * t), exp(-t) + exp(t), exp(t) - 2 * exp(2 * t), 3 - 3 * exp(t**2 - t), exp(2 * t) - t,
+        1 - sin(t),
+        sp.cot(t) + sp.sec(t) + sp.csc(t), cos(pi * (1 - t) / 2), t**2 - sqrt(2) * t + 1, (1 - t) ** 2 + t,
+        t + exp(t) + 1,
+    ],
+    ids=str,
+)  # fmt: skip
+def test_the_value_stays(expr):
+    got = stable(expr)
+    for at in INSIDE:
+        assert abs(sp.N((got - expr).subs(t, R(str(at))), 30)) < 1e-28, got
+
+
+@pytest.mark.parametrize(
+    ("expr", "form"),
+    [
+        (1 + cos(3 * t), 2 * cos(3 * t / 2) ** 2),
+        (t - t * cos(t), 2 * t * sin(t / 2) ** 2),
+        (cos(pi * (1 - t) / 2), sin(pi * t / 2)),
+        (sin(t + 1) * cos(1) - cos(t + 1) * sin(1), sin(t)),
+        (t**2 - 2 * t + 1, (t - 1) ** 2),
+    ],
+)
+def test_forms_known_by_hand(expr, form):
+    assert stable(expr) == form
+
+
+def test_expm1_is_never_given_what_overflows():
+    for expr in (exp(900 * t) - exp(899 * t), 1 - exp(800 * t)):
+        exponents = [e.args[0] for e in stable(expr).atoms(sp.Function) if type(e).__name__ == "expm1"]
+        assert [sp.sign(e.subs(t, R(1, 2))) for e in exponents] == [-1]

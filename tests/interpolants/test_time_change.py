@@ -1,0 +1,427 @@
+"""Changes of time: against 40-digit root finding, formulas by hand, autograd, and exact Gaussian mixtures."""
+
+import functools
+import math
+
+import mpmath
+import numpy as np
+import pytest
+import sympy as sp
+import torch
+from mpmath import mpf
+
+import interpolants as ip
+from interpolants import time_change
+from interpolants.expression import t
+from interpolants.time_change import shifted, time_at_log_snr
+
+# Written by hand in mpmath, of the time and of 1 - time, so that nothing is lost next to the data either.
+HAND = {
+    "linear": (lambda u, v: u, lambda u, v: v),
+    "gvp": (lambda u, v: mpmath.sin(mpmath.pi * u / 2), lambda u, v: mpmath.sin(mpmath.pi * v / 2)),
+    "vp": (lambda u, v: mpmath.exp(log_alpha(v)), lambda u, v: mpmath.sqrt(-mpmath.expm1(2 * log_alpha(v)))),
+    "quadratic": (lambda u, v: u**2, lambda u, v: v),
+    "cubic": (lambda u, v: u**3 + u, lambda u, v: v),
+    "squares": (lambda u, v: mpmath.sin(mpmath.pi * u / 2) ** 2, lambda u, v: mpmath.sin(mpmath.pi * v / 2) ** 2),
+    "widening": (lambda u, v: mpf(1), lambda u, v: 80 * v + mpf("0.002")),
+}
+PATHS = {
+    "linear": ip.linear(),
+    "gvp": ip.gvp(),
+    "vp": ip.vp(),
+    "quadratic": ip.Path("t**2", "1-t", name="quadratic"),
+    "cubic": ip.Path("t**3+t", "1-t", name="cubic"),
+    "squares": ip.Path("sin(pi*t/2)**2", "cos(pi*t/2)**2", name="squares"),
+    "widening": ip.Path("1", "80*(1-t)+0.002", name="widening"),
+}
+PAIRS = [
+    ("linear", "gvp"), ("gvp", "linear"), ("linear", "vp"), ("vp", "linear"), ("cubic", "gvp"),
+    ("quadratic", "squares"), ("widening", "linear"),
+]  # fmt: skip
+TIMES = [10.0**-k for k in (1, 2, 3, 5, 8, 12)] + [0.3, 0.5, 0.7] + [1 - 10.0**-k for k in (1, 2, 3, 5, 8, 12)]
+pairs = pytest.mark.parametrize(("trained", "sampled"), PAIRS)
+
+
+match_snr = functools.cache(time_change.match_snr)
+
+
+def tensor(*values, **options):
+    return torch.tensor(values, dtype=torch.float64, **options)
+
+
+def log_alpha(v):
+    return -(v**2) * mpf("19.9") / 4 - v * mpf("0.1") / 2
+
+
+def log_ratio(name, u, v):
+    alpha, sigma = HAND[name]
+    return mpmath.log(alpha(u, v) / sigma(u, v))
+
+
+def time_by_root_finding(name, log_of_ratio):
+    """The logit of the time at which log(alpha / sigma) has that value, to 40 digits, and the time."""
+
+    def excess(logit):
+        return log_ratio(name, 1 / (1 + mpmath.exp(-logit)), 1 / (1 + mpmath.exp(logit))) - log_of_ratio
+
+    low, high = mpf(-150), mpf(150)
+    for _ in range(35):
+        middle = (low + high) / 2
+        low, high = (middle, high) if excess(middle) < 0 else (low, middle)
+    logit = mpmath.findroot(excess, (low, high), solver="secant", tol=1e-70)
+    return 1 / (1 + mpmath.exp(-logit)), 1 / (1 + mpmath.exp(logit))
+
+
+# The time and the scale
+
+
+@pairs
+def test_time_and_scale_agree_with_root_finding_next_to_both_ends(trained, sampled):
+    change = match_snr(PATHS[trained], PATHS[sampled])
+    start, stop = change.interval
+    times = [time for time in TIMES if start < time < stop]
+    assert len(times) >= 5
+    taus, scales = change.time(tensor(*times)).tolist(), change.scale(tensor(*times)).tolist()
+    with mpmath.workdps(40):
+        for time, got, scale in zip(times, taus, scales, strict=True):
+            u, v = mpf(time), 1 - mpf(time)
+            tau, rest = time_by_root_finding(trained, log_ratio(sampled, u, v))
+            # Rounding of tau, and of the few operations of each path: in units of 2^-53, relative to tau.
+            assert abs(mpf(got) - tau) <= 20 * 2.0**-53 * tau
+            part = 0 if u > 0.5 else 1
+            exact_scale = HAND[sampled][part](u, v) / HAND[trained][part](tau, rest)
+            assert abs(mpf(scale) - exact_scale) <= 40 * 2.0**-53 * exact_scale
+
+
+def test_formulas_found_by_hand():
+    to_gvp = match_snr(ip.gvp(), ip.linear())
+    assert sp.simplify(to_gvp.time_expr - 2 / sp.pi * sp.atan(t / (1 - t))) == 0
+    assert sp.simplify(to_gvp.scale_expr - sp.sqrt(t**2 + (1 - t) ** 2)) == 0
+    sine, cosine = sp.sin(sp.pi * t / 2), sp.cos(sp.pi * t / 2)
+    to_linear = match_snr(ip.linear(), ip.gvp())
+    assert sp.simplify(to_linear.time_expr - sine / (sine + cosine)) == 0
+    assert sp.simplify(to_linear.scale_expr - (sine + cosine)) == 0
+    assert sp.simplify(match_snr(PATHS["quadratic"], ip.linear()).time_expr.subs(t, sp.Rational(1, 2))) == (
+        (sp.sqrt(5) - 1) / 2
+    )
+    # linear <-> vp: alpha / (alpha + sigma), and the positive root s = 1 - tau of 9.95 s^2 + 0.1 s = log(1 + 1/SNR)
+    log_alpha_at = -sp.Rational(199, 40) * (1 - t) ** 2 - (1 - t) / 20
+    from_vp = sp.exp(log_alpha_at) / (sp.exp(log_alpha_at) + sp.sqrt(1 - sp.exp(2 * log_alpha_at)))
+    m = sp.log(1 + (1 - t) ** 2 / t**2)
+    to_vp = 1 - (sp.sqrt(sp.Rational(1, 100) + sp.Rational(199, 5) * m) - sp.Rational(1, 10)) / sp.Rational(199, 10)
+    for change, by_hand in (
+        (match_snr(ip.linear(), ip.vp()), from_vp),
+        (match_snr(ip.vp(), ip.linear()), to_vp),
+    ):
+        assert change.is_closed_form
+        for time in (sp.Rational(1, 10), sp.Rational(1, 2), sp.Rational(9, 10)):
+            assert abs(sp.N((change.time_expr - by_hand).subs(t, time), 30)) < 1e-28
+
+
+@pairs
+def test_the_expressions_have_the_values(trained, sampled):
+    change = match_snr(PATHS[trained], PATHS[sampled])
+    assert change.is_closed_form == (trained != "cubic") == (change.time_expr is not None)
+    if not change.is_closed_form:
+        return
+    start, stop = change.interval
+    for fraction in (0.1, 0.5, 0.9):
+        time = start + fraction * (stop - start)
+        exact = {t: sp.Float(time, 40)}
+        assert change.time(time) == pytest.approx(float(change.time_expr.evalf(30, subs=exact)), rel=1e-13)
+        assert change.scale(time) == pytest.approx(float(change.scale_expr.evalf(30, subs=exact)), rel=1e-13)
+
+
+@pytest.mark.parametrize("trained", ["linear", "gvp", "cubic"])
+@pytest.mark.parametrize("sampled", ["gvp", "squares"])
+def test_pure_noise_is_pure_noise_and_data_is_data(trained, sampled):
+    change = match_snr(PATHS[trained], PATHS[sampled])
+    assert change.interval == (0.0, 1.0)
+    assert (change.time(0.0), change.time(1.0)) == (0.0, 1.0)
+    alphas = PATHS[sampled].alpha(1.0) / PATHS[trained].alpha(1.0)
+    assert (change.scale(0.0), change.scale(1.0)) == (1.0, alphas)
+
+
+def test_finite_ends_meet_the_time_of_their_snr_and_beyond_the_range_the_end_itself():
+    vp, widening = PATHS["vp"], PATHS["widening"]
+    change = match_snr(ip.linear(), vp)
+    alpha = math.exp(-5.025)
+    assert change.interval == (0.0, 1.0)
+    assert change.time(0.0) == pytest.approx(alpha / (alpha + math.sqrt(1 - alpha**2)), rel=1e-14)
+    assert change.scale(0.0) == pytest.approx(alpha + math.sqrt(1 - alpha**2), rel=1e-14)
+    change = match_snr(vp, ip.linear())
+    start = alpha / (alpha + math.sqrt(1 - alpha**2))
+    assert change.interval == (pytest.approx(start, rel=1e-13), 1.0)
+    below = tensor(0.0, start / 2, start * (1 - 1e-9), requires_grad=True)
+    assert change.time(below).tolist() == [0.0, 0.0, 0.0]
+    assert torch.autograd.grad(change.time(below).sum(), below)[0].tolist() == [0.0, 0.0, 0.0]
+    assert change.scale(start / 2) == pytest.approx(math.hypot(start / 2, 1 - start / 2), rel=1e-14)
+    assert change.time(start * 1.01) > 0
+    change = match_snr(widening, ip.linear())  # (1, s) has alpha / sigma = 1 / s: it ends at t = 1 / (1 + s)
+    assert change.interval == (pytest.approx(1 / 81.002, rel=1e-13), pytest.approx(1 / 1.002, rel=1e-13))
+    assert (change.time(0.01), change.time(0.999), change.time(1.0)) == (0.0, 1.0, 1.0)
+    assert change.scale(1.0) == pytest.approx(1 / math.hypot(1, 0.002), rel=1e-14)
+    change = match_snr(widening, widening)
+    assert change.interval == (0.0, 1.0)
+    assert (change.time_expr, change.scale_expr) == (t, 1)
+
+
+@pytest.mark.parametrize(("first", "second"), [("linear", "gvp"), ("cubic", "linear")])
+def test_there_and_back_is_the_identity_and_two_changes_are_one(first, second):
+    times = tensor(0.0, 1e-9, 1e-3, 0.2, 0.5, 0.8, 0.999, 1.0)
+    there, back = match_snr(PATHS[first], PATHS[second]), match_snr(PATHS[second], PATHS[first])
+    torch.testing.assert_close(back.time(there.time(times)), times, rtol=1e-13, atol=0.0)
+    torch.testing.assert_close(
+        back.scale(there.time(times)) * there.scale(times), torch.ones(8).double(), rtol=1e-13, atol=0
+    )
+    onward, direct = match_snr(PATHS["vp"], PATHS[first]), match_snr(PATHS["vp"], PATHS[second])
+    inner = times[2:-1].clamp(min=0.3)
+    torch.testing.assert_close(onward.time(there.time(inner)), direct.time(inner), rtol=1e-12, atol=0.0)
+    torch.testing.assert_close(
+        onward.scale(there.time(inner)) * there.scale(inner), direct.scale(inner), rtol=1e-12, atol=0.0
+    )
+
+
+@pairs
+def test_derivatives(trained, sampled):
+    change = match_snr(PATHS[trained], PATHS[sampled])
+    times = tensor(0.25, 0.5, 0.85, requires_grad=True)
+    for function in (change.time, change.scale):
+        if function(times).requires_grad:  # between two paths of radius 1 the scale is constant
+            assert torch.autograd.gradcheck(function, times)
+            assert torch.autograd.gradgradcheck(function, times)
+        else:
+            assert change.scale_expr == 1
+
+
+def test_derivatives_at_the_ends_are_the_limits():
+    times = tensor(0.0, 1.0, requires_grad=True)
+    for trained, sampled, expected in (
+        ("gvp", "linear", [2 / math.pi, 2 / math.pi]),
+        ("linear", "gvp", [math.pi / 2, math.pi / 2]),
+        ("linear", "quadratic", [0.0, 1.0]),
+        ("quadratic", "squares", [math.pi / 2, 0.0]),  # both Wronskians are zero at t = 0
+        ("cubic", "squares", [0.0, 0.0]),
+    ):
+        change = match_snr(PATHS[trained], PATHS[sampled])
+        got = torch.autograd.grad(change.time(times).sum(), times)[0]
+        torch.testing.assert_close(got, tensor(*expected), rtol=1e-7, atol=1e-14)
+
+
+@pytest.mark.parametrize("trained", ["gvp", "cubic"])
+def test_what_goes_in_comes_out(trained):
+    change = match_snr(PATHS[trained], ip.linear())
+    exact = change.time(0.3)
+    assert isinstance(exact, float)
+    for function in (change.time, change.scale):
+        value = function(0.3)
+        assert function(np.float64(0.3)) == value
+        for dtype in (np.float32, np.float64):
+            got = function(np.full((2, 3), 0.3, dtype=dtype))
+            assert got.dtype == dtype
+            np.testing.assert_allclose(got, np.full((2, 3), value), rtol=1e-7 if dtype == np.float32 else 1e-15)
+        for dtype in (torch.float32, torch.float64, torch.bfloat16):
+            time = torch.full((2, 1), 0.25, dtype=dtype)
+            assert function(time).dtype == dtype
+            assert function(time).tolist() == torch.full((2, 1), function(0.25), dtype=torch.float64).to(dtype).tolist()
+        with pytest.raises(ValueError, match=r"must lie in \[0, 1\]"):
+            function(1.5)
+        with pytest.raises(ValueError, match=r"must lie in \[0, 1\]"):
+            function(tensor(-0.5))
+        with pytest.raises(TypeError, match="must be a tensor, an array or a number"):
+            function("half")
+
+
+def test_paths_in_paper_time_are_refused_and_changes_show_themselves():
+    backwards = ip.linear().in_paper_time()
+    for arguments, name in (((backwards, ip.gvp()), "trained"), ((ip.gvp(), backwards), "sampled")):
+        with pytest.raises(
+            ValueError, match=f"match_snr: {name} must have its data at t = 1, got 'linear, paper time'"
+        ):
+            match_snr(*arguments)
+    with pytest.raises(ValueError, match="time_at_log_snr: path must have its data at t = 1"):
+        time_at_log_snr(backwards, tensor(0.0))
+    change = match_snr(ip.linear(), ip.gvp())
+    assert (change.trained, change.sampled) == (ip.linear(), ip.gvp())
+    assert repr(change) == f"SNRMatch(trained=linear, sampled=gvp: tau = {change.time_expr})"
+    assert repr(match_snr(PATHS["cubic"], ip.gvp())) == "SNRMatch(trained=cubic, sampled=gvp: tau by iteration)"
+    cubic = match_snr(PATHS["cubic"], ip.gvp())
+    assert (cubic.time_expr, cubic.scale_expr) == (None, None)
+
+
+# Predictions
+
+
+def mixture():
+    means = tensor([1.5, -0.5], [-1.0, 0.8])
+    return ip.oracle.GaussianMixture(means, tensor(0.4, 0.6), tensor(1.0, 2.0))
+
+
+@pytest.mark.parametrize(("trained", "sampled"), [("linear", "gvp"), ("cubic", "vp")])
+def test_an_exact_network_is_exact_on_the_other_path(trained, sampled):
+    """The marginals are p_s(x, t) = c^-d p_r(x / c, tau), and every quantity follows from every other."""
+    m, change = mixture(), match_snr(PATHS[trained], PATHS[sampled])
+    x = torch.randn(4, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    times = tensor(0.1, 0.4, 0.7, 0.95)
+    tau, scale = change.time(times), change.scale(times)
+    log_prob = m.log_prob(x / scale[:, None], tau, PATHS[trained]) - 2 * scale.log()
+    torch.testing.assert_close(m.log_prob(x, times, PATHS[sampled]), log_prob, rtol=1e-11, atol=1e-11)
+    for source in ip.QUANTITIES:
+
+        def network(state, time, source=source):
+            assert time.shape == (4,)
+            return getattr(m, source)(state, time, PATHS[trained])
+
+        output = network(x / scale[:, None], tau)
+        for target in ip.QUANTITIES:
+            exact = getattr(m, target)(x, times, PATHS[sampled])
+            got = change.convert(output, x, times, source=source, target=target)
+            torch.testing.assert_close(got, exact, rtol=1e-9, atol=1e-9)
+            torch.testing.assert_close(
+                change.predict(network, x, times, prediction=source, target=target), exact, rtol=1e-9, atol=1e-9
+            )
+        # one time for all, and the velocity where nothing else is asked for
+        expected = m.velocity(x, 0.4, PATHS[sampled])
+        for time in (0.4, tensor(0.4).squeeze()):
+            torch.testing.assert_close(
+                change.predict(network, x, time, prediction=source), expected, rtol=1e-9, atol=1e-9
+            )
+
+
+def test_a_velocity_is_exact_at_both_ends_and_a_score_is_scaled_there():
+    m, change = mixture(), match_snr(ip.linear(), ip.gvp())
+    x = torch.randn(3, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    for time in (0.0, 1.0):
+        for target in ("velocity", "data", "noise"):
+            exact = getattr(m, target)(x, time, ip.gvp())
+            got = change.predict(
+                lambda x, t: m.velocity(x, t, ip.linear()), x, time, prediction="velocity", target=target
+            )
+            torch.testing.assert_close(got, exact, rtol=1e-12, atol=1e-12)
+    to_wide = match_snr(ip.linear(), PATHS["widening"])
+    score = torch.ones_like(x)
+    got = to_wide.convert(score, x, 0.0, source="score", target="score")
+    torch.testing.assert_close(got, score / to_wide.scale(0.0))
+    assert change.convert(score, x, 1.0, source="score", target="score").tolist() == score.tolist()
+
+
+def test_states_keep_their_dtype_and_shape_and_the_network_is_called_once():
+    change, calls = match_snr(ip.gvp(), ip.linear()), []
+    x = torch.randn(3, 2, 4, 4)
+
+    def network(state, time):
+        calls.append((state, time))
+        return state
+
+    got = change.predict(network, x, torch.tensor([0.0, 0.3, 1.0]), prediction="noise", target="noise")
+    ((state, time),) = calls
+    assert (state.dtype, time.dtype, time.shape) == (torch.float32, torch.float32, (3,))
+    scales = torch.tensor([1.0, math.hypot(0.3, 0.7), 1.0])[:, None, None, None]
+    torch.testing.assert_close(state, x / scales)
+    torch.testing.assert_close(time, torch.tensor([0.0, 2 / math.pi * math.atan(3 / 7), 1.0]))
+    assert torch.equal(got, state)
+
+
+def test_wrong_predictions_are_refused():
+    change, x = match_snr(ip.gvp(), ip.linear()), torch.randn(3, 2)
+    with pytest.raises(ValueError, match="convert: source must be one of"):
+        change.convert(x, x, 0.5, source="speed", target="data")
+    with pytest.raises(ValueError, match="convert: target must be one of"):
+        change.convert(x, x, 0.5, source="data", target="speed")
+    with pytest.raises(ValueError, match="predict: prediction must be one of"):
+        change.predict(lambda x, t: x, x, 0.5, prediction="speed")
+    with pytest.raises(ValueError, match="prediction must have the shape of x_t"):
+        change.convert(x[:2], x, 0.5, source="noise", target="data")
+    with pytest.raises(ValueError, match=r"must be a scalar or have shape \(batch,\)"):
+        change.convert(x, x, torch.rand(2), source="noise", target="data")
+    with pytest.raises(TypeError, match="the state must be a floating point tensor"):
+        change.convert(x, x.long(), 0.5, source="noise", target="data")
+
+
+# The inverse of the log-SNR
+
+
+@pytest.mark.parametrize("name", ["linear", "gvp", "vp", "cubic", "squares", "widening"])
+def test_time_at_log_snr_agrees_with_root_finding(name):
+    low, high = {"vp": (-10.0, 60.0), "widening": (-8.7, 12.4)}.get(name, (-90.0, 60.0))
+    values = [low, low / 2, -3.0, -0.1, 0.0, 0.1, 2.0, 8.0, high / 2, high]
+    got = time_at_log_snr(PATHS[name], tensor(*values)).tolist()
+    with mpmath.workdps(40):
+        for value, time in zip(values, got, strict=True):
+            u, _ = time_by_root_finding(name, mpf(value) / 2)
+            slope = abs(time_by_root_finding(name, mpf(value) / 2 + mpf(10) ** -9)[0] - u) * mpf(10) ** 9
+            # The rounding of the time itself, and that of the log-SNR where the path evaluates it.
+            assert abs(mpf(time) - u) <= 2.0**-53 * (2 * u + 4 * max(1, abs(value)) * slope)
+
+
+def test_time_at_log_snr_of_the_linear_path_is_a_logistic_function_far_into_both_ends():
+    values = tensor(-1500.0, -600.0, -100.0, -1.0, 0.0, 1.0, 20.0, 70.0, 75.0, 79.0, 143.0, 2000.0)
+    expected = torch.sigmoid(values / 2)
+    torch.testing.assert_close(time_at_log_snr(ip.linear(), values), expected, rtol=1e-13, atol=0.0)
+    # sin^2 and cos^2 keep 1 - t apart from 0 far longer: alpha / sigma = tan^2
+    got = time_at_log_snr(PATHS["squares"], values[5:])
+    torch.testing.assert_close(got, 2 / math.pi * torch.atan(torch.exp(values[5:] / 4)), rtol=3e-16, atol=0.0)
+
+
+@pytest.mark.parametrize("name", ["linear", "gvp", "vp", "cubic", "widening"])
+def test_time_at_log_snr_is_differentiable_twice(name):
+    values = tensor(-6.0, -1.0, 0.0, 2.0, 7.0, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda v: time_at_log_snr(PATHS[name], v), values)
+    assert torch.autograd.gradgradcheck(lambda v: time_at_log_snr(PATHS[name], v), values)
+
+
+def test_time_at_log_snr_beyond_the_ends_is_the_end():
+    values = tensor(-math.inf, -8.8, 12.5, math.inf, math.nan, requires_grad=True)
+    times = time_at_log_snr(PATHS["widening"], values)
+    assert times[:4].tolist() == [0.0, 0.0, 1.0, 1.0]
+    assert times[4].isnan()
+    assert torch.autograd.grad(times[:4].sum(), values)[0][:4].tolist() == [0.0] * 4
+    assert time_at_log_snr(ip.linear(), tensor(-math.inf, math.inf)).tolist() == [0.0, 1.0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_time_at_log_snr_keeps_shape_and_dtype(dtype):
+    values = torch.linspace(-4, 4, 6).reshape(2, 3).to(dtype)
+    times = time_at_log_snr(ip.gvp(), values)
+    assert times.dtype == dtype
+    expected = 2 / math.pi * torch.atan(torch.exp(values.double() / 2))
+    torch.testing.assert_close(times, expected.to(dtype), rtol=0.0, atol=1e-15)
+    assert time_at_log_snr(ip.gvp(), values[:0]).shape == (0, 3)
+
+
+@pytest.mark.parametrize(("wrong", "got"), [(torch.tensor([1]), "torch.int64"), (0.5, "float")])
+def test_time_at_log_snr_refuses_what_is_no_tensor_of_floats(wrong, got):
+    with pytest.raises(TypeError, match=f"log_snr must be a floating point tensor, got {got}"):
+        time_at_log_snr(ip.linear(), wrong)
+
+
+# Shifts
+
+
+@pytest.mark.parametrize("shift", [0.5, 3, 3.16])
+def test_a_shift_divides_alpha_over_sigma_of_the_linear_path(shift):
+    path = shifted(ip.linear(), shift)
+    times = np.linspace(0.05, 0.95, 10)
+    np.testing.assert_allclose(path.alpha(times) / path.sigma(times) * shift, times / (1 - times), rtol=1e-14)
+    np.testing.assert_allclose(path.alpha(times) + path.sigma(times), 1.0, rtol=1e-15)
+    in_noise_time = shift * (1 - times) / (1 + (shift - 1) * (1 - times))  # as Esser et al. write it, 1 is noise
+    np.testing.assert_allclose(path.sigma(times), in_noise_time, rtol=1e-14)
+    assert path.name == f"linear, shift {shift:g}"
+
+
+def test_shifts_multiply_and_one_is_none():
+    for path, numbers in ((ip.linear(), (6, 1.5, 4)), (PATHS["quadratic"], (2, 4, 0.5))):
+        once, twice = shifted(path, numbers[0]), shifted(shifted(path, numbers[1]), numbers[2])
+        assert sp.simplify(once.alpha.expr / once.sigma.expr - twice.alpha.expr / twice.sigma.expr) == 0
+        assert shifted(path, 1) == path
+        for time in (0.0, 1e-8, 0.3, 0.8, 1.0):
+            assert once.alpha(time) == pytest.approx(twice.alpha(time), rel=1e-13)
+    there_and_back = shifted(shifted(ip.linear(), 0.25), 4)
+    assert sp.simplify(there_and_back.alpha.expr - t) == 0
+    assert match_snr(ip.linear(), shifted(ip.linear(), 3)).time_expr.equals(t / (3 - 2 * t))
+
+
+@pytest.mark.parametrize("wrong", [0, -1.0, math.inf, math.nan, "3", True, None])
+def test_a_shift_is_a_positive_number(wrong):
+    with pytest.raises(ValueError, match="shifted: shift must be a positive finite number, got"):
+        shifted(ip.linear(), wrong)

@@ -1,0 +1,569 @@
+"""Two-sided interpolants, against jointly Gaussian numbers in closed form, numerical rank and autograd."""
+
+import functools
+import itertools
+import pickle
+import re
+
+import mpmath
+import numpy as np
+import pytest
+import sympy as sp
+import torch
+from gaussian import tensor
+
+import interpolants as ip
+from interpolants import two_sided
+from interpolants.two_sided import QUANTITIES, TwoSided
+
+t = ip.t
+pi = torch.pi
+
+BY_HAND = {  # alpha, beta, gamma, for torch
+    "brownian": (lambda s: 1 - s, lambda s: s, lambda s: (s * (1 - s)) ** 0.5),
+    "quadratic": (lambda s: 1 - s, lambda s: s, lambda s: s * (1 - s)),
+    "trigonometric": (
+        lambda s: torch.cos(pi * s / 2),
+        lambda s: torch.sin(pi * s / 2),
+        lambda s: torch.sin(pi * s) ** 2,
+    ),
+    "unequal": (lambda s: (1 - s) ** 2, lambda s: s**3, lambda s: 2 * s * (1 - s) ** 2),
+    "encoder_decoder": (
+        lambda s: torch.where(s <= 0.5, torch.cos(pi * s) ** 2, 0 * s),
+        lambda s: torch.where(s <= 0.5, 0 * s, torch.cos(pi * s) ** 2),
+        lambda s: torch.sin(pi * s) ** 2,
+    ),
+}
+PATHS = {
+    "brownian": two_sided.linear(),
+    "quadratic": two_sided.linear(two_sided.quadratic()),
+    "trigonometric": two_sided.trigonometric(two_sided.sin_squared()),
+    "unequal": TwoSided("(1-t)**2", "t**3", "2*t*(1-t)**2", name="unequal"),
+    "encoder_decoder": two_sided.encoder_decoder(),
+}
+TIMES = (0.13, 0.37, 0.62, 0.88)
+MEANS, STDS = tensor(0.7, -1.2, 0.0), tensor(0.6, 1.7, 1.0)  # of source, data and noise
+every_path = pytest.mark.parametrize("name", PATHS)
+
+
+@functools.cache
+def weights(name, time):
+    """(alpha, beta, gamma) by hand, and their derivatives by autograd."""
+    time = torch.tensor(time, dtype=torch.float64)
+    values = torch.stack([f(time) for f in BY_HAND[name]])
+    slopes = torch.stack([torch.func.grad(f)(time) for f in BY_HAND[name]])
+    return values, slopes
+
+
+def log_marginal(name, x, time):
+    values = torch.stack([f(time) for f in BY_HAND[name]])
+    mean, variance = (values * MEANS).sum(), (values**2 * STDS**2).sum()
+    return -0.5 * (x - mean) ** 2 / variance - 0.5 * torch.log(2 * pi * variance)
+
+
+def posterior_unknowns(name, x, time):
+    """E[(source, data, noise) | x_t = x] for independent Gaussians, by the formula of two jointly Gaussian numbers."""
+    values = torch.stack([f(torch.as_tensor(time, dtype=torch.float64)) for f in BY_HAND[name]])
+    return MEANS + STDS**2 * values / (values**2 * STDS**2).sum() * (x - (values * MEANS).sum())
+
+
+def posterior_means(name, x, time):
+    source, data, noise = unknowns = posterior_unknowns(name, x, time)
+    score = torch.func.grad(lambda y: log_marginal(name, y, torch.as_tensor(time, dtype=torch.float64)))(x)
+    velocity = (weights(name, time)[1] * unknowns).sum()
+    return {"velocity": velocity, "score": score, "noise": noise, "data": data, "source": source}
+
+
+def rows(name, time):
+    values, slopes = weights(name, time)
+    unit = torch.eye(3, dtype=torch.float64)
+    score = -unit[2] / values[2]
+    return {"x_t": values, "velocity": slopes, "score": score, "noise": unit[2], "data": unit[1], "source": unit[0]}
+
+
+def is_determined(name, known, target):
+    """By the numerical rank at times on both halves."""
+    for time in TIMES:
+        row = rows(name, time)
+        matrix = torch.stack([row[q] for q in ("x_t", *known)])
+        if torch.linalg.matrix_rank(torch.cat([matrix, row[target][None]])) > torch.linalg.matrix_rank(matrix):
+            return False
+    return True
+
+
+# The functions
+
+
+@every_path
+def test_functions_and_derivatives_are_those_by_hand(name):
+    path = PATHS[name]
+    for time in TIMES:
+        values, slopes = weights(name, time)
+        for i, (c, d) in enumerate([(path.alpha, path.d_alpha), (path.beta, path.d_beta), (path.gamma, path.d_gamma)]):
+            assert c(time) == pytest.approx(values[i].item(), rel=1e-13, abs=1e-15)
+            assert d(time) == pytest.approx(slopes[i].item(), rel=1e-12, abs=1e-15)
+        product = (values[2] * slopes[2]).item()
+        assert path.gamma_d_gamma(time) == pytest.approx(product, rel=1e-12)
+    assert path.d_alpha is path.d_alpha
+    assert path.gamma_d_gamma is path.gamma_d_gamma
+
+
+@every_path
+def test_rows_are_those_of_the_table(name):
+    for time in TIMES:
+        for quantity in QUANTITIES:
+            got = torch.stack([tensor(c(time))[0] for c in PATHS[name].row(quantity)])
+            torch.testing.assert_close(got, rows(name, time)[quantity], rtol=1e-12, atol=1e-14)
+
+
+@every_path
+def test_x_t_is_the_source_at_0_and_the_data_at_1(name):
+    source, data, noise = torch.randn(3, 4, 2, dtype=torch.float64)
+    assert torch.equal(PATHS[name].interpolate(source, data, noise, 0.0), source)
+    assert torch.equal(PATHS[name].interpolate(source, data, noise, 1.0), data)
+
+
+@every_path
+def test_interpolate_and_target_are_linear_in_the_unknowns(name):
+    unknowns = torch.randn(3, len(TIMES), 2, dtype=torch.float64)
+    times = tensor(*TIMES)
+    for i, time in enumerate(TIMES):
+        row = rows(name, time)
+        x = PATHS[name].interpolate(*unknowns, times)
+        torch.testing.assert_close(x[i], torch.einsum("u,ud->d", row["x_t"], unknowns[:, i]))
+        for quantity in QUANTITIES:
+            got = PATHS[name].target(quantity, *unknowns, times)
+            torch.testing.assert_close(got[i], torch.einsum("u,ud->d", row[quantity], unknowns[:, i]))
+
+
+def test_the_product_of_a_brownian_gamma_and_its_derivative_is_finite_at_the_ends():
+    path = two_sided.linear(two_sided.brownian(3))
+    assert sp.expand(path.gamma_d_gamma.expr) == sp.Rational(3, 2) - 3 * t
+    assert path.gamma_d_gamma(0.0) == 1.5
+    assert (path.d_gamma.limit(0), path.d_gamma.limit(1)) == (sp.oo, -sp.oo)
+    weights_of = path.conversion(("source", "data", "score"), "velocity")
+    assert [sp.expand(c.expr) for c in weights_of] == [0, -1, 1, 3 * t - sp.Rational(3, 2)]
+
+
+# Conversions
+
+
+@pytest.mark.parametrize(("name", "sizes"), [("quadratic", (1,)), ("encoder_decoder", (1, 2))])
+def test_a_quantity_is_determined_exactly_if_the_rank_says_so(name, sizes):
+    for size in sizes:
+        for known in itertools.combinations(QUANTITIES, size):
+            for target in QUANTITIES:
+                if is_determined(name, known, target):
+                    assert len(PATHS[name].conversion(known, target)) == 1 + size
+                else:
+                    with pytest.raises(ValueError, match=rf"{', '.join(known)} -> {target} is not determined"):
+                        PATHS[name].conversion(known, target)
+
+
+@every_path
+@pytest.mark.parametrize(
+    "known",
+    [("velocity",), ("noise",), ("velocity", "noise"), ("source", "data"), ("velocity", "data")],
+    ids=" ".join,
+)
+def test_a_conversion_takes_posterior_means_to_posterior_means(name, known):
+    xs = tensor(-0.8, 0.4, 1.3, 0.9)
+    means = [posterior_means(name, x, time) for x, time in zip(xs, TIMES, strict=True)]
+    values = {q: torch.stack([m[q] for m in means]) for q in QUANTITIES}
+    for target in QUANTITIES:
+        if is_determined(name, known, target):
+            predictions = [values[q] for q in known]
+            got = PATHS[name].convert(predictions, xs, tensor(*TIMES), known=known, target=target)
+            torch.testing.assert_close(got, values[target], rtol=1e-9, atol=1e-9)
+
+
+def test_what_is_not_determined_states_the_rank_and_what_would_determine_it():
+    path = PATHS["quadratic"]
+    for known, target, reason in [
+        (
+            "velocity",
+            "score",
+            "velocity -> score is not determined: x_t and velocity are 2 equations for 3 unknowns "
+            "(source, data, noise); give one more of score, noise, data, source.",
+        ),
+        (
+            ("noise", "score"),
+            "data",
+            "noise, score -> data is not determined: x_t, noise and score are 2 equations for 3 unknowns "
+            "(source, data, noise); give one more of velocity, data, source.",
+        ),
+    ]:
+        with pytest.raises(ValueError, match=rf"^{re.escape(reason)}$"):
+            path.conversion(known, target)
+    with pytest.raises(
+        ValueError, match=r"noise -> source is not determined for 1/2 < t < 1: .* one more of source\.$"
+    ):
+        PATHS["encoder_decoder"].conversion("noise", "source")
+    with pytest.raises(ValueError, match=r"velocity -> data is not determined for 0 < t < 1/2: .* one more of data\.$"):
+        PATHS["encoder_decoder"].conversion("velocity", "data")
+
+
+def test_weights_prefer_the_target_itself_then_the_known_in_their_order_then_x_t():
+    path, gamma = PATHS["quadratic"], t * (1 - t)
+
+    def exprs(known, target):
+        return [sp.expand(c.expr) for c in path.conversion(known, target)]
+
+    assert exprs(("noise", "score"), "score") == [0, 0, 1]
+    assert exprs(("score", "noise"), "noise") == [0, 0, 1]
+    assert exprs(("noise", "score"), "noise") == [0, 1, 0]
+    assert exprs("noise", "score") == [0, sp.expand(-1 / gamma)]
+    assert exprs("score", "noise") == [0, sp.expand(-gamma)]
+    assert exprs(("source", "data", "noise"), "velocity") == [0, -1, 1, 1 - 2 * t]
+    assert exprs(("score", "noise", "velocity", "data"), "source")[2] == 0
+    assert exprs(("velocity", "noise"), "data") == [1, 1 - t, sp.expand(-((1 - t) ** 2))]  # x + (1-t) v - (1-t)^2 noise
+
+
+def test_the_encoder_decoder_needs_one_prediction():
+    """noise = (alpha v - alpha' x) / W on either half, with W = pi sin(2 pi t), by hand."""
+    path = PATHS["encoder_decoder"]
+    a, b = path.conversion("velocity", "noise")
+    for time in (*TIMES, 0.5):
+        assert a(time) == pytest.approx(1.0, rel=1e-14)
+        assert b(time) == pytest.approx(1 / (2 * pi * np.tan(pi * time)), rel=1e-12, abs=1e-15)
+    a, b = path.conversion("velocity", "score")
+    for time in TIMES:
+        assert a(time) == pytest.approx(-1 / np.sin(pi * time) ** 2, rel=1e-12)
+        assert b(time) == pytest.approx(-1 / np.tan(pi * time) / (2 * pi * np.sin(pi * time) ** 2), rel=1e-12)
+
+
+def test_predictions_may_be_one_tensor_and_what_has_weight_zero_may_be_infinite():
+    path, x = PATHS["brownian"], torch.randn(3, 2)
+    noise = torch.randn(3, 2)
+    got = path.convert(noise, x, torch.tensor([0.2, 0.5, 0.5]), known="noise", target="score")
+    assert got.dtype == torch.float32
+    torch.testing.assert_close(got, -noise / torch.tensor([[0.4], [0.5], [0.5]]))
+    infinite = torch.full_like(x, torch.inf)
+    assert torch.equal(path.convert([noise, infinite], x, 0.0, known=("noise", "score"), target="noise"), noise)
+
+
+# Dynamics
+
+
+def predicted(name, known, x, time):
+    means = posterior_means(name, x, time)
+    return [means[q] for q in known]
+
+
+@every_path
+@pytest.mark.parametrize("known", [("velocity", "noise"), ("score", "velocity")], ids=" ".join)
+@pytest.mark.parametrize("kind", ["ode", "forward", "backward"])
+def test_every_drift_satisfies_its_fokker_planck_equation(name, known, kind):
+    """d log p/dt + f d log p/dx + df/dx = +-w/2 (d^2 log p/dx^2 + (d log p/dx)^2), + forward and - backward in time."""
+    path, w = PATHS[name], "(t*(1-t))**2*(1+t)"
+    dynamics = path.ode(known) if kind == "ode" else path.sde(known, w, kind)
+    sign = {"ode": 0.0, "forward": 1.0, "backward": -1.0}[kind]
+    for time, x in zip(TIMES, tensor(-0.8, 0.4, 1.3, 0.9), strict=True):
+        s = tensor(time)[0].requires_grad_()
+        x.requires_grad_()
+        d_t, d_x = torch.autograd.grad(log_marginal(name, x, s), (s, x), create_graph=True)
+        (d_xx,) = torch.autograd.grad(d_x, x)
+        drift = dynamics.drift(x, predicted(name, known, x, time), time)
+        (divergence,) = torch.autograd.grad(drift, x)
+        amplitude = (time * (1 - time)) ** 2 * (1 + time)
+        terms = [d_t, drift * d_x, divergence, -sign * 0.5 * amplitude * (d_xx + d_x**2)]
+        assert abs(sum(terms)) <= 1e-9 * max(abs(term) for term in terms)
+
+
+@pytest.mark.parametrize("kind", ["ode", "forward", "backward"])
+@pytest.mark.parametrize("name", ["quadratic", "trigonometric"])
+def test_moments_are_carried_from_source_to_data_and_back(name, kind):
+    """For a drift linear in x: m' = f(m) and var' = 2 f' var +- w, by Runge-Kutta with 50 steps, of error 1e-5."""
+    known, w = ("source", "data", "noise"), two_sided.sin_squared()
+    dynamics = PATHS[name].ode(known) if kind == "ode" else PATHS[name].sde(known, w, kind)
+    sign = {"ode": 0.0, "forward": 1.0, "backward": -1.0}[kind]
+    begin, end = (1.0, 0.0) if kind == "backward" else (0.0, 1.0)
+    first, last = (1, 0) if kind == "backward" else (0, 1)
+    zero, one = tensor(0.0, 1.0)
+
+    def slope(time, moments):
+        at_zero, at_one = (dynamics.drift(x, tuple(posterior_unknowns(name, x, time)), time) for x in (zero, one))
+        gain = at_one - at_zero
+        noise = sign * dynamics.diffusion(tensor(time))[0] ** 2
+        return torch.stack([at_zero + gain * moments[0], 2 * gain * moments[1] + noise])
+
+    num_steps = 50
+    h, moments = (end - begin) / num_steps, torch.stack([MEANS[first], STDS[first] ** 2])
+    for k in range(num_steps):
+        time = begin + k * h
+        k1 = slope(time, moments)
+        k2 = slope(time + h / 2, moments + h / 2 * k1)
+        k3 = slope(time + h / 2, moments + h / 2 * k2)
+        k4 = slope(min(max(time + h, 0.0), 1.0), moments + h * k3)
+        moments = moments + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+    torch.testing.assert_close(moments, torch.stack([MEANS[last], STDS[last] ** 2]), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("direction", "sign"), [("forward", -1), ("backward", 1)])
+def test_w_score_is_finite_where_the_score_is_not(direction, sign):
+    """w = gamma^2: w/2 score = -gamma/2 noise."""
+    for name, gamma in [("brownian", sp.sqrt(t * (1 - t))), ("quadratic", t * (1 - t))]:
+        sde = PATHS[name].sde(("velocity", "noise"), gamma**2, direction)
+        assert PATHS[name].row("score")[2].limit(0) == -sp.oo
+        assert (sde.a.expr, sde.b[0].expr) == (0, 1)
+        assert sp.simplify(sde.b[1].expr - sign * gamma / 2) == 0
+        assert sde.interval() == (0.0, 1.0)
+        times = torch.linspace(0, 1, 11, dtype=torch.float64)
+        torch.testing.assert_close(sde.b[1](times) ** 2 * 4, sde.w(times))
+        x = torch.ones(11, dtype=torch.float64)
+        assert sde.drift(x, (x, x), times).isfinite().all()
+        torch.testing.assert_close(sde.diffusion(times) ** 2, sde.w(times))
+
+
+def test_the_direction_is_forward_unless_told_and_w_comes_in_every_form():
+    path = PATHS["quadratic"]
+    assert repr(path.sde(("velocity", "noise"), "2*t*(1-t)")) == (
+        "forward SDE of the velocity and noise, w = 2*t*(1 - t): "
+        "dx = [(0) x + (1) velocity + (-1) noise] dt + sqrt(2*t*(1 - t)) dW"
+    )
+    assert [path.sde(("velocity", "noise"), w).w.expr for w in ("t/2", t / 2, 0.5)] == [t / 2, t / 2, sp.Rational(1, 2)]
+    assert repr(path.ode("velocity")) == "ODE of the velocity: dx = [(0) x + (1) velocity] dt + sqrt(0) dW"
+    assert path.ode("velocity").known == ("velocity",)
+    assert path.sde("velocity", 0).b[0].expr == 1
+
+
+def test_the_interval_ends_where_a_gain_is_too_large():
+    sde = PATHS["quadratic"].sde(("velocity", "score"), 1)
+    assert sde.interval() == (0.0, 1.0)
+    low, high = PATHS["quadratic"].sde(("velocity", "noise"), 2).interval(max_gain=100)
+    assert low == pytest.approx(0.01, rel=0.05)  # 1 / (t (1-t)) = 100
+    assert high == pytest.approx(0.99, rel=0.01)
+    assert PATHS["quadratic"].sde(("velocity", "noise"), 2).interval()[0] == pytest.approx(1e-3, rel=0.05)
+
+
+def test_a_pole_inside_is_no_interval():
+    """From the noise alone the velocity is -2 pi tan(pi t) (x - sin^2 noise) + ..., on both halves."""
+    path = PATHS["encoder_decoder"]
+    with pytest.raises(ValueError, match=r"interval: ODE of the noise has a pole at t = 1/2, inside the interval, in "):
+        path.ode("noise").interval()
+    assert path.ode("velocity").interval() == (0.0, 1.0)
+    assert path.sde("velocity", "sin(pi*t)**4").interval() == (0.0, 1.0)
+    low, high = path.sde("velocity", "sin(pi*t)**2").interval()
+    assert 0.0 < low < 0.01
+    assert 0.99 < high < 1.0
+
+
+# One-sided
+
+
+@pytest.mark.parametrize("name", ["brownian", "quadratic"])
+def test_with_a_gaussian_source_the_marginals_are_those_of_a_one_sided_path(name):
+    path = PATHS[name].one_sided()
+    assert path.name == f"{PATHS[name].name}, one-sided"
+    for time in TIMES:
+        (alpha, beta, gamma), (d_alpha, d_beta, d_gamma) = weights(name, time)
+        assert path.alpha(time) == pytest.approx(beta.item(), rel=1e-14)
+        assert path.sigma(time) ** 2 == pytest.approx((alpha**2 + gamma**2).item(), rel=1e-14)
+        # E[alpha' source + gamma' noise | their sum in x_t] = (alpha alpha' + gamma gamma') / sigma^2 times the sum
+        slope = (alpha * d_alpha + gamma * d_gamma).item() / path.sigma(time)
+        assert path.d_sigma(time) == pytest.approx(slope, rel=1e-12)
+        assert path.d_alpha(time) == pytest.approx(d_beta.item(), rel=1e-14)
+
+
+def test_a_path_that_returns_to_noise_is_not_one_sided():
+    with pytest.raises(ValueError, match="one-sided is no path: the log-SNR must increase"):
+        TwoSided("1-t", "t", "20*t**4*(1-t)").one_sided()
+    with pytest.raises(ValueError, match=r"one_sided: the interpolant must be of one piece, got encoder-decoder"):
+        PATHS["encoder_decoder"].one_sided()
+
+
+# Families
+
+
+def test_the_families_of_gamma():
+    assert two_sided.brownian() == sp.sqrt(t * (1 - t))
+    assert sp.expand(two_sided.brownian(0.5) ** 2) == sp.expand(t * (1 - t) / 2)
+    assert two_sided.quadratic() == t * (1 - t)
+    assert two_sided.sin_squared() == sp.sin(sp.pi * t) ** 2
+    for path in (two_sided.linear(), two_sided.trigonometric()):
+        assert sp.expand(path.gamma.expr**2) == sp.expand(t * (1 - t))
+    assert (two_sided.linear().alpha.expr, two_sided.linear().beta.expr) == (1 - t, t)
+    assert two_sided.trigonometric().alpha.expr == sp.cos(sp.pi * t / 2)
+    assert two_sided.trigonometric().beta.expr == sp.sin(sp.pi * t / 2)
+    assert two_sided.linear("t*(1-t)").name == "two-sided linear, gamma = t*(1-t)"
+    assert two_sided.trigonometric("t*(1-t)").name == "two-sided trigonometric, gamma = t*(1-t)"
+    assert two_sided.encoder_decoder().name == "encoder-decoder"
+
+
+@pytest.mark.parametrize("f", [10, 3.5])
+def test_the_sigmoid_gamma_is_the_difference_of_sigmoids_next_to_the_ends_too(f):
+    def s(x):
+        return 1 / (1 + mpmath.exp(-x))
+
+    def exact(time):
+        y = f * (mpmath.mpf(time) - 0.5)
+        return s(y + 1) - s(y - 1) - s(1 - mpmath.mpf(f) / 2) + s(-1 - mpmath.mpf(f) / 2)
+
+    path = two_sided.linear(two_sided.sigmoid() if f == 10 else two_sided.sigmoid(f))
+    assert (path.gamma(0.0), path.gamma(1.0)) == (0.0, 0.0)
+    with mpmath.workdps(50):
+        for time in (1e-9, 1e-3, 0.2, 0.5, 0.9, 1 - 1e-9):
+            assert path.gamma(time) == pytest.approx(float(exact(time)), rel=1e-13)
+            assert path.d_gamma(time) == pytest.approx(
+                float(mpmath.diff(exact, mpmath.mpf(time))), rel=1e-11, abs=1e-15
+            )
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: two_sided.brownian(0), r"brownian: a must be positive, got 0\."),
+        (lambda: two_sided.brownian(-1.5), r"brownian: a must be positive, got -1.5"),
+        (lambda: two_sided.sigmoid(0.0), r"sigmoid: f must be positive, got 0.0"),
+        (lambda: two_sided.sigmoid(50.5), r"sigmoid: f must be at most 50, got 50.5"),
+    ],
+)
+def test_a_parameter_outside_its_range_is_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+    two_sided.sigmoid(50)
+
+
+# Wrong input
+
+
+@pytest.mark.parametrize(
+    ("alpha", "beta", "gamma", "message"),
+    [
+        ("2-2*t", "t", "t*(1-t)", r"alpha must be 1 at t = 0, got 2\.000\. Time runs from the source at 0"),
+        ("1-t/2", "t", "t*(1-t)", r"alpha must be 0 at t = 1, got 0\.5000"),
+        ("1-t", "(1+t)/2", "t*(1-t)", r"beta must be 0 at t = 0, got 0\.5000"),
+        ("1-t", "2*t", "t*(1-t)", r"beta must be 1 at t = 1, got 2\.000"),
+        ("1-t", "t", "1-t", r"gamma must be 0 at t = 0, got 1\.000"),
+        ("1-t", "t", "t", r"gamma must be 0 at t = 1, got 1\.000"),
+        ("(1-t)/t", "t", "t*(1-t)", r"alpha must be 1 at t = 0, got oo"),
+        ("1-t", "t", 0, r"gamma must be finite, real and > 0 on \(0, 1\); at t = 1e-06 it is 0\.0"),
+        ("1-t", "t", "t*(1-t)*(0.5-t)", r"gamma must be finite, real and > 0 on \(0, 1\); at t = 0\.5"),
+        ("(1-t)*(1-2*t)", "t", "t*(1-t)", r"alpha must be finite, real and >= 0 on \(0, 1\); at t = 0\.50.* it is -"),
+        (
+            "1-t",
+            "t*(2*t-1)",
+            "t*(1-t)",
+            r"beta must be finite, real and >= 0 on \(0, 1\); at t = 1e-06 it is -9\.99998e-7",
+        ),
+        ("1-t", "t", "t*(1-t)/(t-0.5)**2", r"gamma must be finite, real and > 0 on \(0, 1\); at t = 0\.5 it is \+inf"),
+        ("1-t", "t", "sqrt(t-0.5)", r"gamma must be finite, real and > 0 on \(0, 1\); at t = 1e-06 it is nan"),
+        ("1-t", "s", "t*(1-t)", r"beta: "),
+    ],
+)
+def test_what_is_no_two_sided_interpolant_is_refused_with_the_time(alpha, beta, gamma, message):
+    with pytest.raises(ValueError, match=message):
+        TwoSided(alpha, beta, gamma, name="mine")
+    if "must be" in message:
+        with pytest.raises(ValueError, match=r"^mine is no two-sided interpolant: "):
+            TwoSided(alpha, beta, gamma, name="mine")
+
+
+def test_pieces_of_ones_own_join():
+    third = sp.Rational(1, 3)
+    rise = sp.Piecewise((0, t < third), ((3 * t - 1) / 2, True))
+    path = TwoSided(1 - t, rise, "t*(1-t)")
+    assert (path.beta(0.25), path.beta(0.5), path.d_beta(0.25), path.d_beta(0.5)) == (0.0, 0.25, 0.0, 1.5)
+    assert path.name == f"({1 - t}, {path.beta.expr}, {t * (1 - t)})"
+    # Before 1/3 x_t has no data, so that x_t and the source give the noise; after it they do not.
+    with pytest.raises(ValueError, match=r"source -> noise is not determined for 1/3 < t < 1"):
+        path.conversion("source", "noise")
+    with pytest.raises(ValueError, match=r"the pieces of beta must join at t = 1/3, got 0 and 0\.6653\."):
+        TwoSided(1 - t, sp.Piecewise((0, t <= third), (2 * t - t**6, True)), "t*(1-t)")
+
+
+@pytest.mark.parametrize(
+    "piecewise",
+    [
+        sp.Piecewise((0, t > sp.Rational(1, 2)), (t, True)),
+        sp.Piecewise((0, t <= sp.Rational(1, 2)), (t, t <= 1)),
+        sp.Piecewise((0, t <= sp.sqrt(2) / 2), (t, True)),
+        sp.Piecewise((0, t <= 2), (t, True)),
+        sp.Piecewise((0, 2 * t**2 <= 1), (t, True)),
+    ],
+)
+def test_other_conditions_of_pieces_are_refused(piecewise):
+    with pytest.raises(ValueError, match="beta: the conditions of a Piecewise must be t <= time, rational, increasing"):
+        TwoSided(1 - t, piecewise, "t*(1-t)")
+
+
+def test_pieces_are_checked_like_whole_expressions():
+    stranger = sp.Piecewise((0, t <= sp.Rational(1, 2)), (sp.Symbol("s"), True))
+    with pytest.raises(ValueError, match=r"beta: .*'s'"):
+        TwoSided(1 - t, stranger, "t*(1-t)")
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda p: p.row("speed"),
+            r"row: quantity must be one of velocity, score, noise, data, source, got 'speed'\.$",
+        ),
+        (lambda p: p.conversion("velocty", "noise"), r"conversion: known must be .* got 'velocty'. Did you mean 'vel"),
+        (lambda p: p.conversion("velocity", "nois"), r"conversion: target must be one of .* Did you mean 'noise'\?"),
+        (
+            lambda p: p.conversion(("noise", "noise"), "score"),
+            r"conversion: known must be one quantity or several diff",
+        ),
+        (lambda p: p.conversion((), "score"), r"conversion: known must be one quantity or several different ones, got"),
+        (lambda p: p.ode("sorce"), r"ode: known must be one of .* Did you mean 'source'\?"),
+        (lambda p: p.sde("speed", 1), r"sde: known must be one of"),
+        (lambda p: p.sde("velocity", 1, "up"), r"sde: direction must be one of forward, backward, got 'up'"),
+        (lambda p: p.sde("velocity", 1), r"velocity -> score is not determined: x_t and velocity are 2 equations"),
+        (lambda p: p.sde("noise", 1), r"noise -> velocity is not determined"),
+        (lambda p: p.ode("noise"), r"noise -> velocity is not determined"),
+        (
+            lambda p: p.sde(("velocity", "noise"), -1),
+            r"w: must be finite and >= 0 on \(0, 1\); at t = 1e-06 it is -1\.0",
+        ),
+        (lambda p: p.sde(("velocity", "noise"), "t-0.5"), r"w: must be finite and >= 0 .* it is -0\.499999"),
+        (lambda p: p.sde(("velocity", "noise"), "0.75-t"), r"w: must be finite .* at t = 0\.75.* it is -"),
+        (lambda p: p.sde(("velocity", "noise"), "1/(t-0.5)**2"), r"w: must be finite .* at t = 0\.5 it is \+inf"),
+        (lambda p: p.sde(("velocity", "noise"), "q"), r"w: "),
+    ],
+)
+def test_wrong_names_and_amplitudes_are_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(PATHS["quadratic"])
+
+
+def test_wrong_shapes_and_counts_are_refused():
+    path, x, short = PATHS["quadratic"], torch.zeros(3, 2), torch.zeros(2, 2)
+    with pytest.raises(ValueError, match=r"source: must have the shape of data, \(3, 2\), got \(2, 2\)"):
+        path.interpolate(short, x, x, 0.5)
+    with pytest.raises(ValueError, match=r"noise: must have the shape of data, \(3, 2\), got \(2, 2\)"):
+        path.interpolate(x, x, short, 0.5)
+    with pytest.raises(ValueError, match=r"target: quantity must be one of"):
+        path.target("x_t", x, x, x, 0.5)
+    with pytest.raises(ValueError, match=r"convert: predictions must be 2, one for each known quantity, got 1"):
+        path.convert(x, x, 0.5, known=("velocity", "noise"), target="data")
+    with pytest.raises(
+        ValueError, match=r"convert: predictions must have the shape of the state, \(3, 2\), got \(2, 2"
+    ):
+        path.convert(short, x, 0.5, known="noise", target="score")
+    dynamics = path.ode(("velocity", "noise"))
+    with pytest.raises(ValueError, match=r"drift: predictions must be 2, one for each known quantity, got 3"):
+        dynamics.drift(x, (x, x, x), 0.5)
+    with pytest.raises(ValueError, match=r"drift: predictions must have the shape of the state"):
+        dynamics.drift(x, (x, short), 0.5)
+    with pytest.raises(ValueError, match=r"shape \(batch,\) = \(3,\)"):
+        path.interpolate(x, x, x, torch.zeros(2))
+
+
+# Identity
+
+
+def test_identity_is_that_of_the_three_functions():
+    path = PATHS["quadratic"]
+    same = TwoSided("1-t", "t", "t*(1-t)", name="other")
+    assert path == same
+    assert hash(path) == hash(same)
+    assert path != PATHS["brownian"]
+    assert path != "path"
+    assert pickle.loads(pickle.dumps(path)) == path
+    assert repr(same) == "TwoSided(other: x_t = (1 - t) source + (t) data + (t*(1 - t)) noise)"
+    assert same._repr_latex_() == (
+        r"$\displaystyle x_t = \left(1 - t\right) \mathrm{source} + \left(t\right) \mathrm{data} + "
+        r"\left(t \left(1 - t\right)\right) \mathrm{noise}$"
+    )
