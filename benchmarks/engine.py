@@ -1,7 +1,9 @@
-"""What the engine costs and how accurate it is: ``python benchmarks/engine.py cost`` or ``accuracy``.
+"""What the engine costs and how accurate it is: ``python benchmarks/engine.py cost``, ``accuracy`` or ``traffic``.
 
 cost: process time, which other programs on the machine disturb little. Each path is built in an interpreter of its own;
 kernels and the same formulas written by hand take turns, and the medians stand side by side.
+
+traffic: the bytes that ``Path.convert`` moves under torch.compile.
 
 accuracy: every coefficient and conversion of the library, float32 in and out, against 60-digit mpmath.
 """
@@ -177,7 +179,7 @@ from interpolants.library import LIBRARY
 ip.Path("t**3", "1 - t**3")
 start = time.process_time()
 path = LIBRARY[sys.argv[1]]()
-for target in ("data", "noise", "score"):
+for target in sys.argv[2:]:
     path.conversion("velocity", target)
 print(time.process_time() - start)
 """
@@ -218,7 +220,8 @@ def cost() -> None:
     print(f"import interpolants, after torch and sympy: {fresh(IMPORT):.3f} s")
     print(f"a path of one's own, its ODE and an SDE:    {fresh(USER):.3f} s")
     for name in LIBRARY:
-        print(f"{name:10} built, with its conversions from the velocity: {fresh(BUILD, name):.3f} s")
+        ready, converting = fresh(BUILD, name), fresh(BUILD, name, "data", "noise", "score")
+        print(f"{name:10} ready: {ready:.3f} s; with its conversions from the velocity {converting:.3f} s")
     times = torch.rand(BATCH, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 0.98 + 0.01
     print(f"\n{'batch ' + str(BATCH) + ', float64':32}   kernel  by hand  ratio     call")
     for name, make in LIBRARY.items():
@@ -271,6 +274,29 @@ def ulps(coefficient: ip.Coefficient, time_: float, value: np.float32) -> float:
     return float(abs(mpmath.mpf(float(value)) - exact) / float(np.spacing(np.abs(np.float32(exact)))))
 
 
+def traffic() -> None:
+    """The bytes that the compiled ``convert`` reads and writes, as torch counts them, and those of its tensors."""
+    import torch._inductor.config
+    from torch._inductor import metrics
+
+    torch._inductor.config.force_disable_caches = True
+    torch._logging.set_logs(inductor_metrics=True)  # which makes it count, and print
+    x, prediction = torch.randn(2, BATCH, 4, 32, 32)
+    times = torch.rand(BATCH)
+    tensors = 3 * x.numel() * x.element_size() + times.numel() * times.element_size()
+    for name, make in LIBRARY.items():
+        path = make()
+        path.conversion("velocity", "data")
+
+        def convert(prediction, x, times, path=path):
+            return path.convert(prediction, x, times, source="velocity", target="data")
+
+        torch._dynamo.reset()
+        metrics.reset()
+        torch.compile(convert, fullgraph=True)(prediction, x, times)
+        print(f"{name:10} {metrics.num_bytes_accessed:,} bytes, prediction, x, t and result have {tensors:,}")
+
+
 def accuracy() -> None:
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         rows = [row for path in pool.imap(worst_of_path, LIBRARY) for row in path]
@@ -283,5 +309,5 @@ def accuracy() -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("figures", choices=["cost", "accuracy"])
-    {"cost": cost, "accuracy": accuracy}[parser.parse_args().figures]()
+    parser.add_argument("figures", choices=["cost", "accuracy", "traffic"])
+    {"cost": cost, "accuracy": accuracy, "traffic": traffic}[parser.parse_args().figures]()

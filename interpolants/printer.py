@@ -179,7 +179,7 @@ class _Code:
         for negative, term in signed:
             value = self.operand(-term if negative else term)
             if total is None:
-                total = self._line(f"0 - {value}") if negative else value
+                total = self._negated(value) if negative else value
             else:
                 total = self._line(f"{total} {'-' if negative else '+'} {value}")
         assert total is not None
@@ -199,7 +199,11 @@ class _Code:
         if below:
             top = self._line(f"{top or '1'} / {self._chain(below)}")
         assert top is not None
-        return self._line(f"0 - {top}") if negative else top
+        return self._negated(top) if negative else top
+
+    def _negated(self, value: str) -> str:
+        # 0 - x is 0 where x is, and not -0: the root of -expm1(u) and what a user divides by it keep their sign.
+        return self._line("-t" if value == "t" else f"0 - {value}")
 
     def _chain(self, factors: Sequence[str]) -> str | None:
         return functools.reduce(lambda a, b: self._line(f"{a} * {b}"), factors) if factors else None

@@ -102,13 +102,13 @@ def test_an_unknown_flag_is_refused_with_the_nearest(flag, nearest):
         (["--seed", "-1"], "config: seed must be at least 0, got -1"),
         (
             ["--path", "lineer"],
-            "path: must be one of linear, gvp, linear_vp, vp, .*, got 'lineer'. Did you mean 'linear'",
+            "path: must be one of linear, gvp, .*, got 'lineer'. Did you mean 'linear'",
         ),
         (["--path.alpha", "t", "--path.sigma", "t"], "no path"),
         (["--path.alpha", "t"], "config: path must be the name of a path, or a mapping with alpha and sigma"),
         (
             ["--path", "{alpha: t, sigm: 1 - t}"],
-            "path: must be one of linear, gvp, linear_vp, vp, .*, got '{alpha: t, sigm: 1 - t}'",
+            "path: must be one of linear, gvp, .*, got '{alpha: t, sigm: 1 - t}'",
         ),
         (["--prediction", "speed"], "prediction must be one of velocity, score, noise, data, got 'speed'"),
         (["--space", "speed"], "space must be one of velocity, score, noise, data, got 'speed'"),
