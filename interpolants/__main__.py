@@ -44,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _path(alpha: str, sigma: str | None, parameters: dict[str, float]) -> Path:
+    if sigma is None and alpha not in library.LIBRARY and not alpha.isidentifier():
+        raise ValueError(f"sigma: must be given after alpha = {alpha!r}, such as 1-t.")
     return library.by_name(alpha) if sigma is None else Path(alpha, sigma, name=None, **parameters)
 
 

@@ -106,7 +106,10 @@ def at(coefficients: Sequence[Coefficient], time: Tensor | float, like: Tensor) 
     """
     if not isinstance(like, Tensor) or not like.is_floating_point():
         kind = like.dtype if isinstance(like, Tensor) else type(like).__name__
-        raise TypeError(f"x: the state must be a floating point tensor, got {kind}. Cast images with .float() first.")
+        raise TypeError(
+            f"x: the state must be a floating point torch.Tensor, got {kind}. Cast images with .float() first; with "
+            "arrays of numpy or jax use the coefficients, as in a(t) * x + b(t) * prediction."
+        )
     if not isinstance(time, Tensor):
         time = torch.full((), float(time), dtype=torch.float64)
         _check_tensor(time)

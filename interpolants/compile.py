@@ -15,6 +15,7 @@ and where the value at an end itself is not the limit, the limit is put in its p
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -47,10 +48,11 @@ _MIDDLE_PROBES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 
 @dataclass(frozen=True)
 class Series:
-    """s^power (coefficients[0] + coefficients[1] s + ...), for s <= width the distance to an end."""
+    """s^power (coefficients[0] + coefficients[1] r + ...), r = s^(1 / root), for s <= width the distance to an end."""
 
     width: float
     power: float
+    root: int
     coefficients: tuple[float, ...]
 
 
@@ -91,9 +93,18 @@ def compiled(expr: sp.Expr, backend: str = "torch") -> ArrayFunction:
     if isinstance(expr, sp.Piecewise):
         return _piecewise(expr, backend)
     form = _most_accurate_form(expr)
+    factor, logarithm = expr.as_coeff_Mul()
+    if isinstance(logarithm, sp.log) and _error(form, expr) > SERIES_TOLERANCE:
+        return _logarithm(float(factor), compiled(logarithm.args[0], backend), backend)
     wrong_ends = tuple(_wrong_ends(expr, form))
     function = _assemble(form, backend)
     return _with_limits(function, wrong_ends, backend) if wrong_ends else function
+
+
+def _logarithm(factor: float, argument: ArrayFunction, backend: str) -> ArrayFunction:
+    """factor * log(argument): the argument may have a series next to an end where the logarithm has none."""
+    log = namespace(backend)["log"]
+    return quiet(lambda time: factor * log(argument(time)), backend)
 
 
 def sampled(expr: sp.Expr, times: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -144,16 +155,17 @@ def _on_halves(form: Form, backend: str) -> ArrayFunction:
 
 
 def _with_series(elsewhere: ArrayFunction, end: int, series: Series, backend: str) -> ArrayFunction:
-    where = namespace(backend)["where"]
+    where, sqrt = namespace(backend)["where"], namespace(backend)["sqrt"]
     power = int(series.power) if series.power == int(series.power) else series.power
 
     def near_the_end(time: Any) -> Any:
         distance = time if end == 0 else 1 - time
         near = distance <= series.width
         s = where(near, distance, series.width)
+        r = sqrt(s) if series.root == 2 else s
         value = series.coefficients[-1]
         for coefficient in series.coefficients[-2::-1]:
-            value = value * s + coefficient
+            value = value * r + coefficient
         return where(near, s**power * value if power else value, elsewhere(where(near, 0.5, time)))
 
     return quiet(near_the_end, backend)
@@ -248,18 +260,21 @@ def _by_factors(expr: sp.Expr) -> sp.Expr:
 
 
 def _series(expr: sp.Expr, end: int) -> Iterator[Series]:
-    """Polynomials that equal expr / s^p in the Chebyshev points next to the end; none where expr is no power there."""
+    """Polynomials in s, or in its square root, that equal expr / s^p in the Chebyshev points next to the end; none
+    where expr is no power there.
+    """
     try:
         power = leading(expr, end)[1]
     except ArithmeticError:
         return
-    for width in SERIES_WIDTHS:
+    for root, width in itertools.product((1, 2), SERIES_WIDTHS):
         with mpmath.workdps(60):
             exponent = mpmath.mpf(int(power.p)) / int(power.q)
             angles = [mpmath.pi * (2 * k + 1) / (4 * SERIES_LENGTH) for k in range(SERIES_LENGTH)]
-            distances = [width * mpmath.cos(angle) ** 2 for angle in angles]
+            points = [mpmath.mpf(width) ** (mpmath.mpf(1) / root) * mpmath.cos(angle) ** 2 for angle in angles]
+            distances = [point**root for point in points]
             values = [evaluate(expr, s if end == 0 else 1 - s, digits=60) / s**exponent for s in distances]
-            yield Series(width, float(exponent), tuple(map(float, _interpolated(distances, values))))
+            yield Series(width, float(exponent), root, tuple(map(float, _interpolated(points, values))))
 
 
 def _interpolated(points: list[mpmath.mpf], values: list[mpmath.mpf]) -> list[mpmath.mpf]:

@@ -289,7 +289,8 @@ class _Translator:
                 if name in self.names:
                     return self.names[name]
                 known = ", ".join(self.names)
-                raise self.refuse(node, f"unknown name {name!r} (known are {known} and functions)")
+                hint = f"known are {known} and functions; a parameter needs a value, as {name}=2"
+                raise self.refuse(node, f"unknown name {name!r} ({hint})")
             case ast.UnaryOp(op=ast.USub(), operand=operand):
                 return -self.translate(operand, depth + 1)
             case ast.UnaryOp(op=ast.UAdd(), operand=operand):

@@ -110,22 +110,23 @@ def prove(path: Path) -> Ledger:
     >>> ip.prove(ip.linear()).ok
     True
     """
+    if not isinstance(path, Path):
+        raise TypeError(f"prove: path must be a Path, got {type(path).__name__}. Only these have a ledger.")
     return Ledger(path.name, tuple(_entry(name, statement, list(of(path))) for name, statement, of in IDENTITIES))
 
 
 def _entry(name: str, statement: str, equations: list[Equation]) -> Entry:
     largest, status = mpmath.mpf(0), "proved"
     for left, right in equations:
-        if counterexample := _counterexample(left, right):
-            return Entry(name, statement, "failed", len(equations), counterexample=counterexample)
-        if is_zero(left - right):
-            continue
         try:
-            largest, status = max(largest, bound(left - right, LOW, HIGH)), "bounded"
-        except ArithmeticError as error:
-            return Entry(name, statement, "failed", len(equations), counterexample=f"not decided: {error}")
+            reason = _counterexample(left, right)
+            if reason is None and not is_zero(left - right):
+                largest, status = max(largest, bound(left - right, LOW, HIGH)), "bounded"
+        except (ArithmeticError, ValueError) as error:  # a function without a rule, such as the slope of a kink
+            reason = f"not decided: {error}"
         if largest > _MAX_BOUND:
             reason = f"not decided: the difference is bounded by {float(largest):.1e} only"
+        if reason is not None:
             return Entry(name, statement, "failed", len(equations), counterexample=reason)
     return Entry(name, statement, status, len(equations), float(largest) if status == "bounded" else None)
 

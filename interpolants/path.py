@@ -304,12 +304,13 @@ def _check_path(name: str, alpha: sp.Expr, sigma: sp.Expr, towards_data: int) ->
     a, s = sampled(alpha, times), sampled(sigma, times)
     require(a, a >= 0, "alpha must be finite, real and >= 0 on (0, 1)")
     require(s, s >= 0, "sigma must be finite, real and >= 0 on (0, 1)")
-    wronskian = sampled_slope(alpha, times) * s - a * sampled_slope(sigma, times)
-    direction = "increase" if towards_data == 1 else "decrease"
+    wronskian = towards_data * (sampled_slope(alpha, times) * s - a * sampled_slope(sigma, times))
+    reversed_hint = " (it decreases everywhere: Path.from_paper_time takes data at 0)" if np.all(wronskian < 0) else ""
     require(
         wronskian,
-        towards_data * wronskian > 0,
-        f"the log-SNR must {direction} strictly on (0, 1), the sign of alpha' sigma - alpha sigma'",
+        wronskian > 0,
+        f"the log-SNR must increase from noise to data{reversed_hint}, the sign of alpha' sigma - alpha sigma' in that "
+        "direction",
     )
     noise_end, data_end = (0, 1) if towards_data == 1 else (1, 0)
     _check_end(name, "noise", noise_end, "alpha / sigma", alpha, sigma)

@@ -31,11 +31,19 @@ Row = tuple[sp.Expr, sp.Expr]
 """The weights of data and of noise."""
 
 
+_ELSEWHERE: Final = {
+    "eps": "noise", "epsilon": "noise", "denoiser": "data", "x0": "data", "x1": "data", "x_0": "data", "x_1": "data",
+    "sample": "data", "v": "velocity", "vel": "velocity", "v_prediction": "velocity", "s": "score",
+}  # fmt: skip
+"""What other projects call them."""
+
+
 def check_quantity(name: str, argument: str) -> None:
     """Raise ValueError unless ``name`` is a quantity that a network can predict."""
     if name not in QUANTITIES:
         near = difflib.get_close_matches(str(name), QUANTITIES, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        meant = _ELSEWHERE.get(str(name), near[0] if near else None)
+        hint = f" Did you mean {meant!r}?" if meant else ""
         raise ValueError(f"{argument} must be one of {', '.join(QUANTITIES)}, got {name!r}.{hint}")
 
 

@@ -18,12 +18,11 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Final
 
-import numpy as np
 import sympy as sp
 from sympy.functions.elementary.hyperbolic import HyperbolicFunction
 from sympy.functions.elementary.trigonometric import TrigonometricFunction
@@ -31,6 +30,7 @@ from sympy.polys.domains import QQ
 from sympy.polys.rings import PolyElement, PolyRing
 
 from interpolants.expression import t
+from interpolants.signs import Interval, Unknown, cells, enclosed, multiplied, plus, raised, sign
 
 MAX_TERMS: Final = 400
 """Of a polynomial; beyond it an expression is left as it is."""
@@ -44,10 +44,7 @@ MIN_SWELL: Final = 24
 MAX_MULTIPLE: Final = 16
 """Of a generator: sin(n u) is a polynomial of degree n, and larger multiples have generators of their own."""
 SPARE_GENERATORS: Final = 16
-MAX_ZOOMS: Final = 4
-"""Into a time at which a radicand comes near to zero."""
-
-_PROBES = np.concatenate([2.0 ** -np.arange(12, 7, -1), np.linspace(0.0, 1.0, 129)[1:-1], 1 - 2.0 ** -np.arange(8, 13)])
+MAX_STURM_DEGREE: Final = 30
 
 
 class TooComplex(Exception):  # noqa: N818 - not an error: the expression is then left as it is
@@ -134,7 +131,7 @@ class _Field:
         self._products = 0
         size = 1 + len(self._exponents.generators) + len(self._angles.generators) + SPARE_GENERATORS
         self.ring = PolyRing([f"x{i}" for i in range(size)], QQ, "lex")
-        self._numbers: dict[int, Any] = {}
+        self._on_cells: dict[int, Interval] = {}
         self._exponential = {g: self._new(sp.exp(g)) for g in self._exponents.generators}
         self._tangent = {}
         for g in self._angles.generators:
@@ -231,8 +228,8 @@ class _Field:
         cos, sin = (self._factored(p).times(self._power(norm, Fraction(-1))) for p in (cosine, sine))
         parts = {sp.sin: (sin, 1), sp.cos: (cos, 1), sp.csc: (sin, -1), sp.sec: (cos, -1)}
         if expr.func in parts:
-            product, sign = parts[expr.func]
-            return self._power(product, Fraction(sign))
+            product, power = parts[expr.func]
+            return self._power(product, Fraction(power))
         first, second = (sin, cos) if expr.func is sp.tan else (cos, sin)
         return first.times(self._power(second, Fraction(-1)))
 
@@ -248,10 +245,10 @@ class _Field:
             raise TooComplex
         powers = {base: e * exponent for base, e in product.powers.items()}
         coefficient = product.coefficient
-        for integer, sign in ((int(coefficient.numerator), 1), (int(coefficient.denominator), -1)):
+        for integer, side in ((int(coefficient.numerator), 1), (int(coefficient.denominator), -1)):
             for prime, multiplicity in sp.factorint(integer).items():
                 base = self.ring(prime)
-                powers[base] = powers.get(base, Fraction(0)) + sign * multiplicity * exponent
+                powers[base] = powers.get(base, Fraction(0)) + side * multiplicity * exponent
         return _collected(QQ(1), powers)
 
     def _sum(self, products: list[_Product]) -> _Product:
@@ -327,41 +324,38 @@ class _Field:
         return _collected(coefficient, powers)
 
     def _sign(self, polynomial: PolyElement) -> int:
-        """1 or -1 where the sign on (0, 1) is that, 0 where it is not clear."""
+        """1 or -1 where the sign on (0, 1) is proved to be that, 0 where it is not clear."""
         if polynomial not in self._signs:
-            self._signs[polynomial] = self._sign_at(polynomial, _PROBES)
+            self._signs[polynomial] = self._find_sign(polynomial)
         return self._signs[polynomial]
 
-    def _sign_at(self, polynomial: PolyElement, times: Any, depth: int = 0) -> int:
-        values, clear = self._values_at(polynomial, times)
-        if not np.all(clear & (np.sign(values) == np.sign(values[0]))):
+    def _find_sign(self, polynomial: PolyElement) -> int:
+        if _generators(polynomial) == (0,) and polynomial.degree() <= MAX_STURM_DEGREE:  # exactly, by Sturm's theorem
+            in_t = sp.Poly(self._to_expr(polynomial), t)
+            roots = in_t.count_roots(0, 1) - sum(in_t.eval(end) == 0 for end in (0, 1))
+            return 0 if roots else int(sp.sign(in_t.eval(sp.Rational(1, 2))))
+        try:
+            return sign(lambda time: self._enclosed(polynomial, time))
+        except Unknown:
             return 0
-        sign, sizes = int(np.sign(values[0])), np.abs(values)
-        # Between two times it may cross zero and come back: look closer wherever it comes nearer to zero.
-        for i in range(1, len(times) - 1):
-            before, here, after = sizes[i - 1 : i + 2]
-            dips = here <= min(before, after) and here < 0.99 * max(before, after)
-            if dips and depth < MAX_ZOOMS and self._sign_at(polynomial, _between(times, i), depth + 1) != sign:
-                return 0
-        return sign
 
-    def _values_at(self, polynomial: PolyElement, times: Any) -> tuple[Any, Any]:
-        """The values, and where their sign is beyond rounding."""
-        values, size = np.zeros_like(times), np.zeros_like(times)
+    def _enclosed(self, polynomial: PolyElement, time: Interval) -> Interval:
+        total: Interval | None = None
         for monomial, coefficient in polynomial.terms():
-            term = float(coefficient)
+            term = enclosed(QQ.to_sympy(coefficient), time)
             for index, exponent in enumerate(monomial):
                 if exponent:
-                    term = term * self._number(index, times) ** exponent
-            values, size = values + term, size + np.abs(term)
-        return values, np.abs(values) > 1e-13 * size
+                    term = multiplied(term, raised(self._generator_on(index, time), exponent))
+            total = term if total is None else plus(total, term)
+        assert total is not None
+        return total
 
-    def _number(self, index: int, times: Any) -> Any:
-        if times is not _PROBES:
-            return _sampled(self.generators[index], times)
-        if index not in self._numbers:
-            self._numbers[index] = _sampled(self.generators[index], times)
-        return self._numbers[index]
+    def _generator_on(self, index: int, time: Interval) -> Interval:
+        if time is not cells():
+            return enclosed(self.generators[index], time)
+        if index not in self._on_cells:
+            self._on_cells[index] = enclosed(self.generators[index], time)
+        return self._on_cells[index]
 
     # Normal form to expression
 
@@ -641,33 +635,3 @@ def _exponent(expr: sp.Expr) -> sp.Expr:
     if isinstance(expr, sp.exp):
         return expr.args[0]
     return expr.exp * sp.log(expr.base)
-
-
-_NUMERICAL: Final[dict[str, Callable[..., Any]]] = {
-    "exp": np.exp, "log": np.log, "sin": np.sin, "cos": np.cos, "tan": np.tan,
-    "sinh": np.sinh, "cosh": np.cosh, "tanh": np.tanh, "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan,
-    "Abs": np.abs,
-}  # fmt: skip
-
-
-def _between(times: Any, i: int) -> Any:
-    return np.linspace(times[i - 1], times[i + 1], 65)
-
-
-def _sampled(expr: sp.Expr, times: Any) -> Any:
-    """The values at a few times, to see a sign."""
-    if expr == t:
-        return times
-    if not expr.has(t):
-        return float(sp.re(sp.N(expr, 17)))
-    arguments = [_sampled(argument, times) for argument in expr.args]
-    with np.errstate(all="ignore"):
-        if expr.is_Add:
-            return sum(arguments)
-        if expr.is_Mul:
-            return math.prod(arguments)
-        if expr.is_Pow:
-            return np.power(*arguments)
-        if type(expr).__name__ in _NUMERICAL:
-            return _NUMERICAL[type(expr).__name__](*arguments)
-    raise TooComplex

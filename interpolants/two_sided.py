@@ -36,6 +36,7 @@ import sympy as sp
 from torch import Tensor
 
 from interpolants.coefficient import Coefficient, at, interval
+from interpolants.diffusion import CHOICES, Diffusion
 from interpolants.expression import ExpressionLike, exact, t, to_expr
 from interpolants.limits import evaluate, limit
 from interpolants.path import Path
@@ -234,6 +235,10 @@ class TwoSided:
         names = _names(known, "sde: known")
         if direction not in DIRECTIONS:
             raise ValueError(f"sde: direction must be one of {', '.join(DIRECTIONS)}, got {direction!r}.")
+        if isinstance(w, Diffusion) or w in CHOICES:
+            raise ValueError(
+                f"w: must be an expression, got {w!r}, a choice of one-sided paths. State it: '2*(1 - t)'."
+            )
         amplitude = to_expr(w, where="w")
         _require("w", "must be finite and >= 0 on (0, 1)", amplitude, 0, 1, lambda value: value >= 0)
         name = f"{direction} SDE of the {' and '.join(names)}, w = {amplitude}"

@@ -110,7 +110,7 @@ def min_snr(gamma: float = 5.0) -> LossWeight:
     Source: Hang et al. (2023), arXiv:2303.09556.
     """
     bound = _positive(gamma, "min_snr: gamma")
-    return LossWeight(f"min_snr({gamma:g})", lambda alpha, sigma: sp.Min(_snr(alpha, sigma), bound), "data")
+    return LossWeight(f"min_snr({_shown(gamma)})", lambda alpha, sigma: sp.Min(_snr(alpha, sigma), bound), "data")
 
 
 def snr_truncated() -> LossWeight:
@@ -132,7 +132,7 @@ def edm(sigma_data: float = 0.5) -> LossWeight:
     def of_path(alpha: sp.Expr, sigma: sp.Expr) -> sp.Expr:
         return 1 / variance + _snr(alpha, sigma)
 
-    return LossWeight(f"edm({sigma_data:g})", of_path, "data")
+    return LossWeight(f"edm({_shown(sigma_data)})", of_path, "data")
 
 
 def sigmoid(bias: float = 0.0) -> LossWeight:
@@ -146,7 +146,7 @@ def sigmoid(bias: float = 0.0) -> LossWeight:
     def of_path(alpha: sp.Expr, sigma: sp.Expr) -> sp.Expr:
         return sigma**2 / (sigma**2 + factor * alpha**2)
 
-    return LossWeight(f"sigmoid({bias:g})", of_path, "noise")
+    return LossWeight(f"sigmoid({_shown(bias)})", of_path, "noise")
 
 
 def elbo() -> LossWeight:
@@ -189,6 +189,11 @@ def choose(weight: WeightLike) -> LossWeight:
 
 def _snr(alpha: sp.Expr, sigma: sp.Expr) -> sp.Expr:
     return alpha**2 / sigma**2
+
+
+def _shown(value: float) -> str:
+    # All digits: weights are equal where their names are.
+    return repr(float(value)).removesuffix(".0")
 
 
 def _positive(value: float, where: str) -> sp.Rational:

@@ -140,9 +140,9 @@ def test_a_time_of_the_wrong_type_or_shape_is_refused():
     for shape in ((3,), (4, 1), (1, 4), (1,)):
         with pytest.raises(ValueError, match=r"must be a scalar or have shape \(batch,\) = \(4,\)"):
             ip.linear().interpolate(x, x, torch.zeros(shape))
-    with pytest.raises(TypeError, match=r"state must be a floating point tensor, got torch\.uint8"):
+    with pytest.raises(TypeError, match=r"state must be a floating point torch.Tensor, got torch\.uint8"):
         ip.linear().interpolate(x.byte(), x.byte(), 0.5)
-    with pytest.raises(TypeError, match=r"state must be a floating point tensor, got ndarray"):
+    with pytest.raises(TypeError, match=r"state must be a floating point torch.Tensor, got ndarray"):
         ip.linear().interpolate(x.numpy(), x.numpy(), 0.5)
 
 

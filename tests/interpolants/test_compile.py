@@ -1,5 +1,7 @@
 """Every form of evaluation: chosen where it is needed, and right to 1e-13 next to both ends."""
 
+import math
+
 import mpmath
 import numpy as np
 import pytest
@@ -7,9 +9,11 @@ import sympy as sp
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+import interpolants as ip
 from interpolants import compile as engine
 from interpolants.compile import compiled, most_accurate, sampled
 from interpolants.expression import t
+from interpolants.limits import evaluate
 from interpolants.printer import u
 
 R = sp.Rational
@@ -189,3 +193,27 @@ def test_what_turns_out_to_be_constant_has_the_shape_of_the_times():
     expr = sp.Add(sp.Mul(sp.Add(t, 1, evaluate=False), sp.Pow(t + 1, -1), evaluate=False), 1, evaluate=False)
     assert expr.has(t)
     assert compiled(expr)(torch.zeros(3)).tolist() == [2.0] * 3
+
+
+def test_two_powers_half_an_order_apart_have_a_series_in_the_root_of_the_distance():
+    """An SDE's drift is a sum of such powers where sigma is a root; its digits are lost next to t = 1 otherwise."""
+    path = ip.Path("log(1+t)/log(2)", "sqrt(log(2-t))")
+    a, s = sp.log(1 + t) / sp.log(2), sp.sqrt(sp.log(2 - t))
+    # Of the noise, with w = 2 sigma: sigma' - alpha' sigma / alpha - w / (2 sigma).
+    drift = sp.diff(s, t) - sp.diff(a, t) * s / a - 1
+    b = path.sde("noise", "sigma").b
+    for distance in (1e-3, 1e-7, 1e-9, 1e-12):
+        time = 1 - distance
+        exact = evaluate(drift, mpmath.mpf(time), 60)
+        assert abs(b(time) - exact) <= 1e-11 * abs(exact)
+
+
+@pytest.mark.parametrize("backend", ["torch", "numpy"])
+def test_a_logarithm_is_taken_of_an_accurate_argument(backend):
+    expr = 2 * sp.log(t ** sp.Rational(3, 2) / (1 - t ** sp.Rational(3, 2)))
+    times = np.array([0.3, 1 - 1e-9, 1 - 1e-12])
+    with mpmath.workdps(60):
+        exact = [float(2 * mpmath.log(mpmath.mpf(x) ** 1.5 / (1 - mpmath.mpf(x) ** 1.5))) for x in times]
+    found = compiled(expr, backend)(torch.tensor(times) if backend == "torch" else times)
+    assert np.asarray(found) == pytest.approx(exact, rel=1e-13)
+    assert float(compiled(expr, "numpy")(np.float64(1.0))) == math.inf

@@ -213,7 +213,10 @@ def test_an_error_says_what_and_where_and_what_was_meant():
         "cosh, tanh, exp, log, sqrt, sigmoid, at column 1 of 'zeta(t)'."
     ):
         parse("zeta(t)")
-    with refused("sigma: unknown name 'q' (known are t, pi, p and functions), at column 3 of '1-q'."):
+    with refused(
+        "sigma: unknown name 'q' (known are t, pi, p and functions; a parameter needs a value, as q=2), "
+        "at column 3 of '1-q'."
+    ):
         parse("1-q", where="sigma", parameters={"p": 2})
     with refused("expression: the operator BitXor is not allowed; a power is written **, at column 1 of 't^2'."):
         parse("t^2")

@@ -200,3 +200,12 @@ def test_two_sides_that_agree_to_thirty_nine_digits_are_told_apart_from_equal_on
     assert identities._counterexample((1 + sp.Rational(1, 10**45)) * t, t) is None
     assert identities._counterexample(sp.Rational(1, 10**49) * t, sp.Integer(0)) is not None
     assert math.isclose(float(identities.LOW + identities.HIGH), 1.0)
+
+
+def test_what_has_no_ledger_is_refused_and_a_kink_is_not_decided():
+    with pytest.raises(TypeError, match="prove: path must be a Path, got TwoSided"):
+        ip.prove(ip.two_sided.linear())
+    kinked = ip.Path("19*t/20+sqrt((t-1/2)**2)/10", "1-t")
+    found = entry("derivative of the Wronskian", kinked)
+    assert found.status == "failed"
+    assert "not decided: compiled: the function DiracDelta" in found.counterexample

@@ -4,7 +4,8 @@ import mpmath
 import pytest
 import sympy as sp
 
-from interpolants.expression import t
+import interpolants as ip
+from interpolants.expression import parse, t
 from interpolants.limits import evaluate, leading, limit
 
 R = sp.Rational
@@ -79,3 +80,28 @@ def test_evaluation_at_a_pole_is_infinite_and_off_the_real_line_no_number():
     assert evaluate(1 / t, mpmath.mpf(0)) == mpmath.inf
     assert mpmath.isnan(evaluate(sqrt(t - 1), mpmath.mpf("0.5")))
     assert evaluate(R(1, 4) + 0 * t, mpmath.mpf("0.5")) == 0.25
+
+
+@pytest.mark.parametrize(
+    ("text", "end", "expected"),
+    [
+        ("1/(1-log(t))", 0, 0), ("t*(1-log(t))", 0, 0), ("-sqrt(1-log(t))", 0, -sp.oo),
+        ("2*log(30*t**(1/50))", 0, -sp.oo), ("t**(1/50)", 0, 0), ("1/(1-log(1-t))", 1, 0),
+        ("(1-(1-t)**1.2)/(1-t**1.5)**0", 1, 1), ("acos(t)/sqrt(1-t)", 1, sp.sqrt(2)),
+    ],
+)  # fmt: skip
+def test_slow_approaches_and_roots(text, end, expected):
+    found = limit(parse(text), end)
+    assert found == expected or float(found) == pytest.approx(float(expected), rel=1e-14)
+
+
+def test_the_logarithm_of_a_logarithm_is_not_established():
+    with pytest.raises(ArithmeticError, match="no limit was found"):
+        limit(parse("log(1-log(t))"), 0)
+
+
+def test_a_limit_that_is_a_simple_number_is_that_number():
+    """Corrections of a small power of the distance hide it from substitution, not from evaluation at 1e-160."""
+    b = ip.Path("t", "(1-t)**1.2").sde("velocity", "sin_squared").b
+    assert b.limit(1) == 1
+    assert leading(parse("(1-t)**0.3 + (1-t)**0.5/3"), 1) == (1, sp.Rational(3, 10))

@@ -39,6 +39,7 @@ def test_names_parameters_and_latex(capsys):
     [
         (["1-t", "t"], "log-SNR must increase"),
         (["lineer"], "Did you mean 'linear'"),
+        (["t**2"], "sigma: must be given after alpha = 't**2', such as 1-t."),
         (["__import__('os')", "1-t"], "alpha: unknown call"),
         (["t**p", "1-t", "--parameter", "p"], "--parameter: must be NAME=NUMBER, such as p=2, got 'p'"),
         (["t", "1-t", "--parameter", "p=2"], "a parameter must occur in an expression, got 'p'"),

@@ -334,7 +334,7 @@ def test_wrong_predictions_are_refused():
         change.convert(x[:2], x, 0.5, source="noise", target="data")
     with pytest.raises(ValueError, match=r"must be a scalar or have shape \(batch,\)"):
         change.convert(x, x, torch.rand(2), source="noise", target="data")
-    with pytest.raises(TypeError, match="the state must be a floating point tensor"):
+    with pytest.raises(TypeError, match=r"the state must be a floating point torch\.Tensor"):
         change.convert(x, x.long(), 0.5, source="noise", target="data")
 
 

@@ -567,3 +567,9 @@ def test_identity_is_that_of_the_three_functions():
         r"$\displaystyle x_t = \left(1 - t\right) \mathrm{source} + \left(t\right) \mathrm{data} + "
         r"\left(t \left(1 - t\right)\right) \mathrm{noise}$"
     )
+
+
+@pytest.mark.parametrize("w", ["sigma", ip.diffusion.sigma()])
+def test_named_choices_of_one_sided_paths_are_refused(w):
+    with pytest.raises(ValueError, match=r"w: must be an expression, got .* a choice of one-sided paths"):
+        ip.two_sided.linear().sde(("velocity", "noise"), w)

@@ -205,3 +205,10 @@ def test_choices_by_name_have_the_defaults_of_their_papers():
 def test_wrong_weights_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_weights_are_equal_where_all_digits_of_their_parameters_are():
+    assert weights.min_snr(5) == weights.min_snr(5.0) != weights.min_snr(5.0000001)
+    assert weights.sigmoid(1 / 3) != weights.sigmoid(0.333333)
+    assert weights.min_snr().name == "min_snr(5)"
+    assert weights.edm().name == "edm(0.5)"
