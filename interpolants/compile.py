@@ -124,16 +124,6 @@ def sampled_slope(expr: sp.Expr, times: np.ndarray[Any, Any]) -> np.ndarray[Any,
     return values
 
 
-def most_accurate(*equal: sp.Expr) -> sp.Expr:
-    """That of several equal expressions whose best form has the smallest error; the first where it is exact enough."""
-    errors = []
-    for expr in equal:
-        errors.append(_error(_most_accurate_form(expr), expr) if expr.has(t) else 0.0)
-        if errors[-1] <= 10 * TOLERANCE:
-            return expr
-    return equal[int(np.argmin(errors))]
-
-
 # A form as a function of arrays
 
 

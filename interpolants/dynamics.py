@@ -17,7 +17,6 @@ import sympy as sp
 from torch import Tensor
 
 from interpolants.coefficient import Coefficient, at, interval
-from interpolants.compile import most_accurate
 from interpolants.diffusion import Diffusion
 from interpolants.expression import t
 from interpolants.quantities import conversion, wronskian
@@ -134,13 +133,8 @@ def sde(prediction: str, w: Diffusion, alpha: sp.Expr, sigma: sp.Expr, towards_d
     _check_amplitude(amplitude, w.name)
     (a_v, b_v), (a_s, b_s) = (conversion(prediction, target, alpha, sigma) for target in ("velocity", "score"))
     half = towards_data * amplitude / 2
-    a, b = _sum(a_v, simplified(half * a_s)), _sum(b_v, simplified(half * b_s))
+    a, b = simplified(a_v + simplified(half * a_s)), simplified(b_v + simplified(half * b_s))
     return Dynamics(a, b, amplitude, f"SDE of the {prediction}, w = {w.name}")
-
-
-def _sum(first: sp.Expr, second: sp.Expr) -> sp.Expr:
-    """The sum in lowest terms, where poles of the two may cancel, or as it stands, whichever evaluates better."""
-    return most_accurate(simplified(first + second), first + second)
 
 
 class ForwardSDE:

@@ -11,7 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 import interpolants as ip
 from interpolants import compile as engine
-from interpolants.compile import compiled, most_accurate, sampled
+from interpolants.compile import compiled, sampled
 from interpolants.expression import t
 from interpolants.limits import evaluate
 from interpolants.printer import u
@@ -151,14 +151,6 @@ def test_the_smaller_and_the_larger_of_two(expr, by_hand):
     assert compiled(expr, "torch")(torch.tensor(times, dtype=torch.float64)).tolist() == pytest.approx(
         [by_hand(x) for x in times], rel=1e-14
     )
-
-
-def test_of_equal_expressions_the_accurate_one_is_chosen():
-    # As many operations next to 0 cancel in the first as the second has not.
-    poor, good = (1 + t**2) ** 40 - 1 - 40 * t**2 + exp(-1 / t) * 0 + log(1 + t) - log(1 + t), sin(t)
-    assert most_accurate(good, poor) == good
-    assert most_accurate(sp.Integer(3), poor) == 3
-    assert engine._error(engine.Form(good), good) <= engine.TOLERANCE
 
 
 def test_a_look_at_an_expression_needs_no_limits():

@@ -301,3 +301,32 @@ def test_choices_compare_by_what_they_are_and_can_be_stored():
     assert ip.diffusion.kl_regularized(1.0, "2-t").name == "kl_regularized(1, 2 - t)"
     assert ip.diffusion.choose("2*t") == ip.diffusion.choose(2 * t)
     assert ip.diffusion.choose("sigma") == ip.diffusion.sigma(1.0)
+
+
+def test_equations_print_as_equations_and_render_as_latex():
+    path = ip.linear()
+    sde, ode = path.sde("velocity", "linear"), path.ode("velocity")
+    assert repr(sde) == ("SDE of the velocity, w = linear(1): dx = [(-1) x + (t + 1) prediction] dt + sqrt(2 - 2*t) dW")
+    assert repr(ode) == "ODE of the velocity: dx = [(0) x + (1) prediction] dt + sqrt(0) dW"
+    assert sde._repr_latex_() == (
+        r"$\displaystyle dX_t = \left[\left(-1\right) X_t + \left(t + 1\right) p_t\right] dt"
+        r" + \sqrt{2 - 2 t} \, dW_t$"
+    )
+    assert ode._repr_latex_() == r"$\displaystyle dX_t = \left[\left(0\right) X_t + \left(1\right) p_t\right] dt$"
+    assert repr(path.forward_sde()) == "dX = (-1/t) X dtau + sqrt(2*(1 - t)/t) dW, from data to noise"
+
+
+def test_the_interval_stops_where_a_coefficient_is_a_thousand():
+    start, stop = ip.linear().sde("velocity", "constant").interval()
+    assert start == 0.0
+    assert 1 / (1 - stop) == pytest.approx(943, rel=0.06)
+    assert 1 / (1 - stop) <= 1000.0
+    assert ip.linear().sde("velocity", "constant").interval(1500.0)[1] > stop
+
+
+def test_a_w_that_dips_below_zero_for_a_hundredth_of_the_time_is_found():
+    with pytest.raises(ValueError, match=r"got .* at t = 0.99"):
+        ip.linear().sde("velocity", "0.995-t")
+    with pytest.raises(ValueError, match=r"got .* at t = 0.000998"):
+        ip.linear().sde("velocity", "t-0.001")
+    ip.linear().sde("velocity", "t*(1-t)")
