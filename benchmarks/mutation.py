@@ -89,7 +89,7 @@ def alternatives(node: ast.AST) -> Iterator[ast.AST]:
         case ast.Constant(value=bool() as value):
             yield ast.Constant(not value)
         case ast.Constant(value=int() | float() as value):
-            yield ast.Constant(value + 1 if isinstance(value, int) else value * 1.5)
+            yield ast.Constant(value + 1 if isinstance(value, int) else value * 1.5 if value else 0.5)
         case ast.Constant(value=str() as value):
             yield ast.Constant(value + "_")
         case ast.IfExp(test=test, body=body, orelse=orelse):

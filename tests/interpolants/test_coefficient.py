@@ -254,3 +254,12 @@ def test_arrays_of_jax_are_taken_under_jit_grad_and_vmap():
             sigma(jnp.asarray([0.5, bad]))
     with pytest.raises(TypeError, match=r"must be floating point, got int32\. For step k of n pass k / n"):
         sigma(jnp.asarray([0, 1]))
+
+
+def test_arrays_are_looked_at_in_full_and_empty_ones_pass():
+    alpha = ip.linear().alpha
+    assert alpha(np.zeros(0)).shape == (0,)
+    for bad in ([0.5, 1.0001], [-0.0001, 0.5], [1.2], [-0.3], [0.2, float("nan")]):
+        with pytest.raises(ValueError, match=r"t: must lie in \[0, 1\]"):
+            alpha(np.array(bad))
+    assert alpha(np.array([0.0, 1.0])).tolist() == [0.0, 1.0]

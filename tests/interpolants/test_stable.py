@@ -52,6 +52,7 @@ def test_digits_are_kept_where_the_expression_as_it_stands_loses_them(expr, time
 @pytest.mark.parametrize(
     "expr",
     [
+        5 + 5 * cos(3 * t), t + t * cos(t), 3 * exp(t) - 3, exp(-t) - 1,
         1 + cos(3 * t), 1 - cos(3 * t), 2 * t - 2 * t * cos(t), -1 - cos(t), cos(t) - 1, cos(t) + cos(2 * t),
         sin(t) - sin(2 * t), sin(t) + sin(2 * t), sin(t) - cos(2 * t), sin(t) + cos(2 * t),
         cos(t) ** 2 - sin(2 * t) ** 2,

@@ -212,3 +212,20 @@ def test_weights_are_equal_where_all_digits_of_their_parameters_are():
     assert weights.sigmoid(1 / 3) != weights.sigmoid(0.333333)
     assert weights.min_snr().name == "min_snr(5)"
     assert weights.edm().name == "edm(0.5)"
+
+
+@pytest.mark.parametrize("name", ["min_snr", "elbo", "edm", "t**2"])
+def test_in_the_papers_time_a_weight_is_that_of_the_mirrored_time(name):
+    path = ip.Path("t**2", "1-t")  # not symmetric in time
+    weight, mirrored = path.weight(name, "velocity"), path.in_paper_time().weight(name, "velocity")
+    for time in (0.2, 0.7):
+        assert mirrored(1 - time) == pytest.approx(weight(time), rel=1e-12)
+
+
+def test_a_weight_may_be_zero_but_not_negative():
+    assert ip.linear().weight("0", "noise")(0.3) == 0.0
+    assert ip.linear().weight(0, "noise")(0.3) == 0.0
+    with pytest.raises(
+        ValueError, match=r"weight: must be finite and >= 0 on \(0, 1\), got t - 1/2 = -0.499 at t = 0.00"
+    ):
+        ip.linear().weight("t-0.5", "noise")
