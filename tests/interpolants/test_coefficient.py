@@ -1,6 +1,7 @@
 """Coefficients: accurate to rounding on all of [0, 1], exact at the ends, and careful about what they are given."""
 
 import math
+import pickle
 
 import mpmath
 import numpy as np
@@ -263,3 +264,28 @@ def test_arrays_are_looked_at_in_full_and_empty_ones_pass():
         with pytest.raises(ValueError, match=r"t: must lie in \[0, 1\]"):
             alpha(np.array(bad))
     assert alpha(np.array([0.0, 1.0])).tolist() == [0.0, 1.0]
+
+
+def test_a_coefficient_is_its_expression():
+    one, other = Coefficient(ip.t), Coefficient(1 - ip.t)
+    assert one == Coefficient(ip.t) != other
+    assert one != ip.t
+    assert pickle.loads(pickle.dumps(other)) == other
+    assert other.leading(1) == (1, 1)
+    assert other.leading(0) == (1, 0)
+
+
+def test_a_number_as_the_time_is_exact_and_checked_where_states_meet_it():
+    x = torch.zeros(2, 3, 4)
+    (value,) = at((ip.linear().alpha,), 0.1, x.double())
+    assert value.item() == 0.1
+    assert value.shape == ()
+    (value,) = at((ip.linear().alpha,), torch.tensor([0.25, 0.5]), x)
+    assert value.shape == (2, 1, 1)
+    for bad in (1.5, -0.5, float("nan"), torch.tensor(1.5), torch.tensor([0.5, -0.5])):
+        with pytest.raises(ValueError, match=r"t: must lie in \[0, 1\] \(0 is noise, 1 is data\), got"):
+            at((ip.linear().alpha,), bad, x)
+    with pytest.raises(ValueError, match=r"got nan \(NaN\)\."):
+        ip.linear().alpha(float("nan"))
+    with pytest.raises(ValueError, match=r"got -0.25\."):
+        ip.linear().alpha(np.array([-0.25, 0.5]))

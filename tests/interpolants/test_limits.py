@@ -5,6 +5,7 @@ import pytest
 import sympy as sp
 
 import interpolants as ip
+from interpolants import limits
 from interpolants.expression import parse, t
 from interpolants.limits import evaluate, leading, limit
 
@@ -95,13 +96,61 @@ def test_slow_approaches_and_roots(text, end, expected):
     assert found == expected or float(found) == pytest.approx(float(expected), rel=1e-14)
 
 
-def test_the_logarithm_of_a_logarithm_is_not_established():
+def test_what_is_no_power_and_no_logarithm_is_not_established():
     with pytest.raises(ArithmeticError, match="no limit was found"):
-        limit(parse("log(1-log(t))"), 0)
+        limit(parse("1 + 1/(1-log(t))"), 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "end", "expected"),
+    [("log(1-log(t))", 0, sp.oo), ("-3*log(1-t)", 1, sp.oo), ("2*log(1+t)", 1, 2 * sp.log(2)), ("log(t)/2", 0, -sp.oo)],
+)
+def test_the_limit_of_a_logarithm_is_the_logarithm_of_the_limit(text, end, expected):
+    assert limit(parse(text), end) == expected
 
 
 def test_a_limit_that_is_a_simple_number_is_that_number():
-    """Corrections of a small power of the distance hide it from substitution, not from evaluation at 1e-160."""
+    """Corrections of a small power of the distance hide it from substitution, not from evaluation at 1e-80."""
     b = ip.Path("t", "(1-t)**1.2").sde("velocity", "sin_squared").b
     assert b.limit(1) == 1
     assert leading(parse("(1-t)**0.3 + (1-t)**0.5/3"), 1) == (1, sp.Rational(3, 10))
+
+
+def test_zeros_of_every_order_by_taylor_up_to_the_eighth_and_by_evaluation_beyond():
+    assert leading(t - sp.sin(t), 0) == (sp.Rational(1, 6), 3)
+    assert leading(1 - t - sp.sin(1 - t), 1) == (sp.Rational(1, 6), 3)
+    assert leading(sp.sin(t - 1) - (t - 1), 1) == (sp.Rational(1, 6), 3)
+    cosine = 1 - t**2 / 2 + t**4 / 24 - t**6 / 720
+    assert leading(sp.cos(t) - cosine, 0) == (sp.Rational(1, 40320), 8)
+    coefficient, power = leading(sp.sin(t) - (t - t**3 / 6 + t**5 / 120 - t**7 / 5040), 0)
+    assert power == 9
+    assert float(coefficient) == pytest.approx(1 / 362880, rel=1e-14)
+
+
+@pytest.mark.parametrize("power", [sp.Rational(3, 7), sp.Rational(-1, 2), sp.Integer(2), sp.Rational(999, 1000)])
+def test_the_exponent_that_two_evaluations_imply(power):
+    with mpmath.workdps(800):
+        exponent = mpmath.mpf(int(power.p)) / int(power.q)
+        near, nearer = (3 * mpmath.mpf(10) ** (-d * exponent) for d in (40, 80))
+        assert limits._power(t, near, nearer, 0) == power
+        for bad in (
+            (near, near * 2 + 1),
+            (mpmath.inf, nearer),
+            (near, mpmath.inf),
+            (mpmath.mpf(0), nearer),
+            (near, mpmath.mpf(0)),
+        ):
+            with pytest.raises(ArithmeticError, match="is no power of the distance to t = 0"):
+                limits._power(t, *bad, 0)
+
+
+def test_a_rational_is_recognised_at_twenty_five_digits_and_not_at_twenty():
+    with mpmath.workdps(800):
+        third, tiny = mpmath.mpf(1) / 3, mpmath.mpf(10)
+        assert limits._recognised(third) == sp.Rational(1, 3)
+        assert limits._recognised(-7 * third + tiny**-27) == sp.Rational(-7, 3)
+        assert limits._recognised(third + tiny**-20).is_Float
+        assert limits._recognised(mpmath.pi + 0).is_Float
+        assert limits._recognised(1000 + third * 0) == 1000
+        assert limits._recognised(mpmath.mpf(1) / 1009).is_Float
+        assert float(limits._recognised(mpmath.pi + 0)) == pytest.approx(float(sp.pi), rel=1e-16)
