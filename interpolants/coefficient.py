@@ -172,6 +172,16 @@ def _check_range(low: float, high: float) -> None:
         raise ValueError(f"t: must lie in [0, 1] (0 is noise, 1 is data), got {worst!r}{nan}.")
 
 
+def check_not_negative(expr: sp.Expr, where: str, name: str) -> None:
+    """Raise ValueError unless ``expr`` is finite and >= 0 at a thousand times inside (0, 1)."""
+    times = np.linspace(0.0, 1.0, 1003)[1:-1]
+    values = Coefficient(expr)(times)
+    bad = np.flatnonzero(~(values >= 0) | ~np.isfinite(values))
+    if bad.size:
+        time, value = times[bad[0]], values[bad[0]]
+        raise ValueError(f"{where}: must be finite and >= 0 on (0, 1), got {name} = {value:.4g} at t = {time:.4g}.")
+
+
 def interval(coefficients: Sequence[Coefficient], max_gain: float = 1e3) -> tuple[float, float]:
     """The longest [t0, t1] on which every coefficient is bounded: [0, 1] where all limits at the ends are finite.
 

@@ -222,11 +222,12 @@ def _most_accurate_form(expr: sp.Expr) -> Form:
 def _forms(expr: sp.Expr) -> Iterator[Form]:
     in_t = stable(expr)
     yield Form(in_t)
-    in_u = stable(_around_data(expr)).xreplace({t: u})
+    around_data = _around_data(expr)
+    in_u = stable(around_data).xreplace({t: u})
     yield Form(in_u)
     yield Form(_by_factors(in_t))
     yield Form(in_t, in_u)
-    normal_in_u = stable(simplified(_around_data(expr))).xreplace({t: u})
+    normal_in_u = stable(simplified(around_data)).xreplace({t: u})
     yield Form(normal_in_u)
     yield Form(in_t, normal_in_u)
 

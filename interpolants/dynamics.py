@@ -12,11 +12,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import sympy as sp
 from torch import Tensor
 
-from interpolants.coefficient import Coefficient, at, interval
+from interpolants.coefficient import Coefficient, at, check_not_negative, interval
 from interpolants.diffusion import Diffusion
 from interpolants.expression import t
 from interpolants.quantities import conversion, wronskian
@@ -130,7 +129,7 @@ def sde(prediction: str, w: Diffusion, alpha: sp.Expr, sigma: sp.Expr, towards_d
         ValueError: If w is negative or not finite somewhere inside (0, 1).
     """
     amplitude = w.expr(alpha, sigma, towards_data)
-    _check_amplitude(amplitude, w.name)
+    check_not_negative(amplitude, "w", w.name)
     (a_v, b_v), (a_s, b_s) = (conversion(prediction, target, alpha, sigma) for target in ("velocity", "score"))
     half = towards_data * amplitude / 2
     a, b = simplified(a_v + simplified(half * a_s)), simplified(b_v + simplified(half * b_s))
@@ -163,12 +162,3 @@ def forward_sde(alpha: sp.Expr, sigma: sp.Expr, towards_data: int = 1) -> Forwar
     """
     f = simplified(-towards_data * sp.diff(alpha, t) / alpha)
     return ForwardSDE(f, simplified(towards_data * 2 * sigma * wronskian(alpha, sigma) / alpha))
-
-
-def _check_amplitude(w: sp.Expr, name: str) -> None:
-    times = np.linspace(0.0, 1.0, 1003)[1:-1]
-    values = Coefficient(w)(times)
-    bad = np.flatnonzero(~(values >= 0) | ~np.isfinite(values))
-    if bad.size:
-        time, value = times[bad[0]], values[bad[0]]
-        raise ValueError(f"w: must be finite and >= 0 on (0, 1), got {name} = {value:.4g} at t = {time:.4g}.")

@@ -166,6 +166,13 @@ def _wronskian(path: Path) -> sp.Expr:
     return da * s - a * ds
 
 
+def _rows(path: Path) -> dict[str, tuple[sp.Expr, sp.Expr]]:
+    """The weights of data and noise in each quantity, as the literature states them."""
+    _, sigma, d_alpha, d_sigma = _alpha_sigma(path)
+    zero, one = sp.Integer(0), sp.Integer(1)
+    return {"velocity": (d_alpha, d_sigma), "score": (zero, -1 / sigma), "noise": (zero, one), "data": (one, zero)}
+
+
 def _exprs(coefficients: tuple[Coefficient, ...]) -> tuple[sp.Expr, ...]:
     return tuple(c.expr for c in coefficients)
 
@@ -206,12 +213,12 @@ def _log_snr_derivative(path: Path) -> Iterator[Equation]:
 
 def _conversions_from(source: str) -> Callable[[Path], Iterator[Equation]]:
     def equations(path: Path) -> Iterator[Equation]:
-        alpha, sigma, da, ds = _alpha_sigma(path)
-        rows = {"velocity": (da, ds), "score": (0, -1 / sigma), "noise": (0, 1), "data": (1, 0)}
+        alpha, sigma, _, _ = _alpha_sigma(path)
+        rows = _rows(path)
         for target in QUANTITIES:
             a, b = _exprs(path.conversion(source, target))
             for of_x, of_source, wanted in zip((alpha, sigma), rows[source], rows[target], strict=True):
-                yield a * of_x + b * of_source, sp.sympify(wanted)
+                yield a * of_x + b * of_source, wanted
 
     return equations
 
@@ -281,18 +288,15 @@ def _from_velocity(path: Path) -> Iterator[Equation]:
 
 
 @_identity("targets", r"\mathrm{row}(\mathrm{target}) = (p, q): \ p \, \mathrm{data} + q \, \mathrm{noise}")
-def _rows(path: Path) -> Iterator[Equation]:
-    _, sigma, d_alpha, d_sigma = _alpha_sigma(path)
-    stated = {"velocity": (d_alpha, d_sigma), "score": (0, -1 / sigma), "noise": (0, 1), "data": (1, 0)}
-    for quantity, row in stated.items():
-        yield from zip(_exprs(path.row(quantity)), map(sp.sympify, row), strict=True)
+def _targets(path: Path) -> Iterator[Equation]:
+    for quantity, row in _rows(path).items():
+        yield from zip(_exprs(path.row(quantity)), row, strict=True)
 
 
 @_identity("probability-flow ODE", r"a x + b p = v \text{ for each prediction } p")
 def _ode(path: Path) -> Iterator[Equation]:
     alpha, sigma, d_alpha, d_sigma = _alpha_sigma(path)
-    rows = {"velocity": (d_alpha, d_sigma), "score": (0, -1 / sigma), "noise": (0, 1), "data": (1, 0)}
-    for prediction, (of_data, of_noise) in rows.items():
+    for prediction, (of_data, of_noise) in _rows(path).items():
         ode = path.ode(prediction)
         yield ode.a.expr * alpha + ode.b.expr * of_data, d_alpha
         yield ode.a.expr * sigma + ode.b.expr * of_noise, d_sigma

@@ -108,10 +108,14 @@ class Path:
         return self if self.data_end == 0 else self._reversed()
 
     def _reversed(self) -> Path:
-        mirrored = object.__new__(Path)
         alpha, sigma = (c.expr.subs(t, 1 - t) for c in (self.alpha, self.sigma))
-        mirrored._setup(alpha, sigma, f"{self.name}, paper time", -self._towards_data)
-        return mirrored
+        return Path._directed(alpha, sigma, f"{self.name}, paper time", -self._towards_data)
+
+    @classmethod
+    def _directed(cls, alpha: sp.Expr, sigma: sp.Expr, name: str, towards_data: int) -> Path:
+        path = object.__new__(cls)
+        path._setup(alpha, sigma, name, towards_data)
+        return path
 
     def after(self, time_map: ExpressionLike, *, name: str | None = None, **parameters: float) -> Path:
         """The path composed with a change of time, x_t = alpha(m(t)) data + sigma(m(t)) noise.
@@ -128,10 +132,8 @@ class Path:
         m = to_expr(time_map, where="time_map", parameters=parameters)
         if (limit(m, 0), limit(m, 1)) != (0, 1):
             raise ValueError(f"time_map: must lead from 0 to 1, got {m}, from {limit(m, 0)} to {limit(m, 1)}.")
-        composed = object.__new__(Path)
         alpha, sigma = (simplified(c.expr.subs(t, m)) for c in (self.alpha, self.sigma))
-        composed._setup(alpha, sigma, name or f"{self.name} after {m}", self._towards_data)
-        return composed
+        return Path._directed(alpha, sigma, name or f"{self.name} after {m}", self._towards_data)
 
     @property
     def data_end(self) -> int:

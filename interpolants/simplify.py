@@ -214,8 +214,6 @@ class _Field:
             return self._base(self._unknown(expr))
         cosine, sine, norm = self.ring.one, self.ring.zero, _Product(QQ(1), {})
         for g, n in multiples:  # (cosine + i sine) / norm = product of ((1 + i T) ** 2 / (1 + T^2)) ** n
-            if abs(n) > MAX_MULTIPLE:
-                raise TooComplex
             tangent = self._tangent[g] if n > 0 else -self._tangent[g]
             one = 1 + tangent**2
             norm = norm.times(self._base(one, Fraction(abs(n))))

@@ -16,10 +16,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-import numpy as np
 import sympy as sp
 
-from interpolants.coefficient import Coefficient
+from interpolants.coefficient import check_not_negative
 from interpolants.expression import ExpressionLike, exact, t, to_expr
 from interpolants.quantities import check_quantity, conversion, row, wronskian
 from interpolants.simplify import simplified
@@ -183,7 +182,7 @@ def choose(weight: WeightLike) -> LossWeight:
         near = difflib.get_close_matches(str(weight), CHOICES, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"{error} Named choices: {', '.join(CHOICES)}.{hint}") from None
-    _check_not_negative(expr)
+    check_not_negative(expr, "weight", str(expr))
     return LossWeight(str(expr), lambda alpha, sigma: expr, None)
 
 
@@ -200,12 +199,3 @@ def _positive(value: float, where: str) -> sp.Rational:
     if not value > 0:
         raise ValueError(f"{where} must be positive, got {value!r}.")
     return exact(value)
-
-
-def _check_not_negative(expr: sp.Expr) -> None:
-    times = np.linspace(0.0, 1.0, 1003)[1:-1]
-    values = Coefficient(expr)(times)
-    bad = np.flatnonzero(~(values >= 0) | ~np.isfinite(values))
-    if bad.size:
-        time, value = times[bad[0]], values[bad[0]]
-        raise ValueError(f"weight: must be finite and >= 0 on (0, 1), got {expr} = {value:.4g} at t = {time:.4g}.")
