@@ -367,7 +367,9 @@ class _Field:
             for g, (sine_degree, cosine_degree) in degrees.items():
                 halves[g][0] += sine_degree * exponent
                 halves[g][1] += cosine_degree * exponent
-            result *= number**power * _contracted(factor) ** power
+            if factor.is_Add and len(factor.args) == 2:
+                factor = addition_theorem(*factor.args) or factor
+            result *= number**power * factor**power
         for g, (of_sine, of_cosine) in halves.items():
             result *= _half_angles(g, of_sine, of_cosine)
         return _with_tangents(result)
@@ -507,27 +509,27 @@ def _half_angles(g: sp.Expr, of_sine: Fraction, of_cosine: Fraction) -> sp.Expr:
     return result
 
 
-def _contracted(expr: sp.Expr) -> sp.Expr:
-    """p cos(a) cos(b) - p sin(a) sin(b) as p cos(a + b), and its like."""
-    if not (expr.is_Add and len(expr.args) == 2):
-        return expr
-    terms = []
-    for term in expr.args:
-        waves = [f for f in sp.Mul.make_args(term) if isinstance(f, (sp.sin, sp.cos))]
+def addition_theorem(first: sp.Expr, second: sp.Expr) -> sp.Expr | None:
+    """p sin(a) cos(b) + p cos(a) sin(b) as p sin(a + b), and alike; None where the sum is not that."""
+    total = sp.Integer(0)
+    for term in (first, second):
+        waves = [f for f in sp.Mul.make_args(term) if is_wave(f)]
         if len(waves) != 2:
-            return expr
-        terms.append((term / sp.Mul(*waves), {wave.args[0]: type(wave) for wave in waves}))
-    (p, first), (q, second) = terms
-    if first.keys() != second.keys() or len(first) != 2 or p not in (q, -q):
-        return expr
-    a, b = first
-    if any(first[angle] is second[angle] for angle in (a, b)):
-        return expr
-    if first[a] is not first[b]:  # sin(a) cos(b) + cos(a) sin(b)
-        (p, a), (q, b) = ((p, a), (q, b)) if first[a] is sp.sin else ((q, a), (p, b))
-        return p * sp.sin(sp.expand(a + b if p == q else a - b))
-    p, q = (p, q) if first[a] is sp.cos else (q, p)
-    return p * sp.cos(sp.expand(a - b if p == q else a + b))
+            return None
+        a, b = map(phase, waves)
+        total += term / sp.Mul(*waves) / 2 * (sp.cos(sp.expand(a - b)) + sp.cos(sp.expand(a + b)))
+    total = sp.expand_mul(total)
+    return None if total.is_Add else total
+
+
+def is_wave(*functions: sp.Expr) -> bool:
+    """Whether all are sines or cosines."""
+    return all(isinstance(f, (sp.sin, sp.cos)) for f in functions)
+
+
+def phase(wave: sp.Expr) -> sp.Expr:
+    """a of cos(a) = wave."""
+    return sp.expand(wave.args[0] - sp.pi / 2 if isinstance(wave, sp.sin) else wave.args[0])
 
 
 def _with_tangents(expr: sp.Expr) -> sp.Expr:

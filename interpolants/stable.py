@@ -10,13 +10,14 @@ import sympy as sp
 from sympy.codegen.cfunctions import expm1
 
 from interpolants.expression import t
+from interpolants.simplify import addition_theorem, is_wave, phase
 
 
 def stable(expr: sp.Expr) -> sp.Expr:
     """An equal expression that loses few digits when it is evaluated as it is written."""
     expr = expr.rewrite([sp.cot, sp.sec, sp.csc], sp.tan) if expr.has(sp.cot, sp.sec, sp.csc) else expr
     # Expanded, cos(pi (1 - t) / 2) is sin(pi t / 2).
-    expr = expr.replace(_is_wave, lambda wave: wave.func(sp.expand(wave.args[0])))
+    expr = expr.replace(is_wave, lambda wave: wave.func(sp.expand(wave.args[0])))
     return expr.replace(lambda e: e.is_Add, _stable_sum)
 
 
@@ -28,7 +29,7 @@ def _stable_sum(expr: sp.Expr) -> sp.Expr:
             _exponential_difference(*expr.args)
             or _half_angle(*expr.args)
             or _cosines(*expr.args)
-            or _addition(*expr.args)
+            or addition_theorem(*expr.args)
             or expr
         )
     return expr
@@ -65,9 +66,9 @@ def _cosines(first: sp.Expr, second: sp.Expr) -> sp.Expr | None:
     """
     (p, power_a), (q, power_b) = (_wave(term) for term in (first, second))
     (wave_a, k), (wave_b, m) = power_a.as_base_exp(), power_b.as_base_exp()
-    if k != m or k not in (1, 2) or p not in (q, -q) or (k == 2 and p == q) or not _is_wave(wave_a, wave_b):
+    if k != m or k not in (1, 2) or p not in (q, -q) or (k == 2 and p == q) or not is_wave(wave_a, wave_b):
         return None
-    (a, b), half = (_phase(wave) for wave in (wave_a, wave_b)), sp.Rational(1, 2)
+    (a, b), half = (phase(wave) for wave in (wave_a, wave_b)), sp.Rational(1, 2)
     difference, total = (
         2 * sp.sin(sp.expand(half * (a + c))) * sp.sin(sp.expand(half * (c - a))) for c in (b, b + sp.pi)
     )
@@ -76,30 +77,8 @@ def _cosines(first: sp.Expr, second: sp.Expr) -> sp.Expr | None:
     return p * (difference if p == -q else total)
 
 
-def _addition(first: sp.Expr, second: sp.Expr) -> sp.Expr | None:
-    """p sin(a) cos(b) + p cos(a) sin(b) as p sin(a + b), and alike; None where the sum is not that."""
-    total = sp.Integer(0)
-    for term in (first, second):
-        waves = [f for f in sp.Mul.make_args(term) if _is_wave(f)]
-        if len(waves) != 2:
-            return None
-        a, b = map(_phase, waves)
-        total += term / sp.Mul(*waves) / 2 * (sp.cos(sp.expand(a - b)) + sp.cos(sp.expand(a + b)))
-    total = sp.expand_mul(total)
-    return None if total.is_Add else total
-
-
 def _wave(term: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
     """A term as a factor and a power of one sine or cosine."""
-    waves = [f for f in sp.Mul.make_args(term) if _is_wave(f.as_base_exp()[0])]
+    waves = [f for f in sp.Mul.make_args(term) if is_wave(f.as_base_exp()[0])]
     wave = waves[0] if waves else sp.Integer(1)
     return term / wave, wave
-
-
-def _is_wave(*functions: sp.Expr) -> bool:
-    return all(isinstance(f, (sp.sin, sp.cos)) for f in functions)
-
-
-def _phase(wave: sp.Expr) -> sp.Expr:
-    """a of cos(a) = wave."""
-    return sp.expand(wave.args[0] - sp.pi / 2 if isinstance(wave, sp.sin) else wave.args[0])
