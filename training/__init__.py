@@ -1,7 +1,13 @@
 """Training and sampling: a network and a path, composed."""
 
 from training.fields import Field
+from training.guidance import Guidance
+from training.likelihood import Likelihood, dequantize, log_likelihood
 from training.objectives import InterpolantLoss
-from training.samplers import Likelihood, log_likelihood, sample_ode, sample_sde
+from training.official import official_w, sample_official_ode, sample_official_sde
+from training.samplers import encode, sample_ode, sample_sde
 
-__all__ = ["Field", "InterpolantLoss", "Likelihood", "log_likelihood", "sample_ode", "sample_sde"]
+__all__ = [
+    "Field", "Guidance", "InterpolantLoss", "Likelihood", "dequantize", "encode", "log_likelihood", "official_w",
+    "sample_ode", "sample_official_ode", "sample_official_sde", "sample_sde",
+]  # fmt: skip

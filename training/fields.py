@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
 
-from interpolants import Path
+from interpolants import Coefficient, Path
+from interpolants.coefficient import at
 from interpolants.quantities import check_quantity
+from training.guidance import Guidance
 
 
 class Field:
@@ -22,13 +24,21 @@ class Field:
         path: The path of its training, data at t = 1.
         prediction: What it predicts: velocity, score, noise or data.
         guidance_scale: Of classifier-free guidance, u + guidance_scale (c - u) with c and u the predictions with the
-            label and with ``model.null_class``. 1 is unguided and costs no second evaluation. Conversions are affine in
-            the prediction, so guidance in one quantity's space is guidance in all. Source: Ho & Salimans (2022),
-            arXiv:2207.12598.
+            label and with ``model.null_class``: short for ``guidance=Guidance(scale=guidance_scale)``. 1 is unguided
+            and costs no second evaluation. Source: Ho & Salimans (2022), arXiv:2207.12598.
+        guidance: See Guidance: on some channels or times, by a weaker network or a negative class, rescaled.
+        dtype: What the network computes in: it sees x in this dtype, and t in it or float32 if that is wider. The
+            network itself is not cast. None is the dtype of x.
+
+    Attributes:
+        guidance: What guides it; of scale 1 where nothing does.
 
     Raises:
-        ValueError: If ``prediction`` is unknown, the path runs in the paper's time or does not end in the data itself
-            (alpha = 1), or guidance is asked of a network that has no null class.
+        TypeError: If ``path``, ``guidance`` or ``guidance.weak`` is of another type, or ``dtype`` not floating point.
+        ValueError: If ``prediction`` is unknown; the path runs in the paper's time or does not end in the data itself
+            (alpha = 1); both ``guidance_scale`` and ``guidance`` are given; guidance is asked of a network that has no
+            null class, without a weak network or a negative class; the weak Field is on another path; or a conversion
+            that guidance needs has a pole in ``guidance.interval``.
     """
 
     def __init__(
@@ -37,56 +47,165 @@ class Field:
         path: Path,
         prediction: str = "velocity",
         guidance_scale: float = 1.0,
+        *,
+        guidance: Guidance | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         check_quantity(prediction, "Field: prediction")
         require_data_at_one(path, "Field")
         if not math.isfinite(guidance_scale):
             raise ValueError(f"Field: guidance_scale must be finite, got {guidance_scale!r}. 1 is unguided.")
-        self._null_class: int | None = getattr(model, "null_class", None)
-        if guidance_scale != 1.0 and self._null_class is None:
+        if guidance is not None and not isinstance(guidance, Guidance):
+            raise TypeError(f"Field: guidance must be a Guidance, got {guidance!r}. A number is guidance_scale.")
+        if guidance is not None and guidance_scale != 1.0:
             raise ValueError(
-                f"Field: guidance_scale must be 1 for a network without model.null_class, got {guidance_scale!r}. "
-                "Train it with class dropout."
+                f"Field: guidance_scale must be 1 where guidance is given, got {guidance_scale!r}. "
+                "Set the scale of the Guidance."
             )
-        self.model, self.path, self.prediction, self.guidance_scale = model, path, prediction, guidance_scale
+        if dtype is not None and not dtype.is_floating_point:
+            raise TypeError(f"Field: dtype must be floating point, got {dtype}. None is that of x.")
+        self.model, self.path, self.prediction, self.dtype = model, path, prediction, dtype
+        self.guidance = Guidance(scale=guidance_scale) if guidance is None else guidance
+        self._weak = self._weak_field()
+        negative = self.guidance.y_negative
+        self._negative: int | Tensor | None = getattr(model, "null_class", None) if negative is None else negative
+        if self.guidance.scale != 1.0 and self._weak is None and self._negative is None:
+            name = "guidance_scale" if guidance is None else "guidance.scale"
+            raise ValueError(
+                f"Field: {name} must be 1 for a network without model.null_class, got {self.guidance.scale!r}. "
+                "Train it with class dropout, or guide it by a weak network or a negative class."
+            )
+        self._to_space = self._conversion_to_space()
+        self._interval = self._guided_interval()
+
+    @property
+    def guidance_scale(self) -> float:
+        """The scale of the guidance; 1 is unguided."""
+        return self.guidance.scale
+
+    def _weak_field(self) -> Field | None:
+        weak = self.guidance.weak
+        if isinstance(weak, Field):
+            if weak.path != self.path:
+                raise ValueError(f"Field: guidance.weak must be on the same path, {self.path}, got {weak.path}.")
+            return weak
+        if weak is not None and not callable(weak):
+            raise TypeError(f"Field: guidance.weak must be a Field or a network, got {type(weak).__name__}.")
+        return None if weak is None else Field(weak, self.path, self.prediction, dtype=self.dtype)
+
+    def _conversion_to_space(self) -> tuple[Coefficient, Coefficient] | None:
+        """The conversion that a rescale needs; None where it needs none."""
+        # For a rescale the score is the noise, which has fewer poles: they differ by a factor.
+        prediction, space = ("noise" if q == "score" else q for q in (self.prediction, self.guidance.space))
+        if not self.guidance.rescale or space is None or space == prediction:
+            return None
+        return self.path.conversion(self.prediction, space)
+
+    def _guided_interval(self) -> tuple[float, float] | None:
+        """The times that are guided; None where it is all of them, and no time need be looked at."""
+        needed = list(self._to_space or ())
+        if self._weak is not None and self._weak.prediction != self.prediction:
+            needed += self.path.conversion(self._weak.prediction, self.prediction)
+        interval = self.guidance.interval or self.path.interval(*needed)
+        for end in (0, 1):
+            if end in interval and any(c.limit(end).is_infinite for c in needed):
+                raise ValueError(
+                    f"Field: guidance.interval must not contain t = {end}, where a conversion that guidance needs has "
+                    f"a pole, got {interval!r}. None stops short of it."
+                )
+        return None if interval == (0.0, 1.0) else interval
 
     def predict(self, x: Tensor, t: Tensor | float, y: Tensor | None = None) -> Tensor:
-        """The network's own prediction, guided; one evaluation of the network, of twice the batch where it is guided.
+        """The network's own prediction, guided, in the dtype of x.
+
+        It is one evaluation of the network, whose batch has each sample that is guided twice, and with a weak network
+        one of that, of the guided samples. Where guidance has an interval, times on an accelerator are waited for: a
+        Python float or a scalar on the CPU are not.
 
         Args:
             x: State, shape (batch, ...).
             t: Scalar or shape (batch,).
             y: Labels, shape (batch,), or None.
+
+        Raises:
+            ValueError: If t or the network's prediction is not of the shape stated; with guidance also if y is None
+                but labels tell the weak prediction from the strong, if the negative labels are not of the shape of y,
+                or the state does not have the channels.
         """
-        dtype = torch.promote_types(x.dtype, torch.float32)  # bfloat16 would round 0.998 to 1
+        if isinstance(t, Tensor) and t.dim():
+            if t.shape != x.shape[:1]:
+                raise ValueError(
+                    f"Field: t must be a scalar or have shape (batch,) = {tuple(x.shape[:1])}, got {tuple(t.shape)}."
+                )
+            t = t.to(x.device)
+        dtype = torch.promote_types(self.dtype or x.dtype, torch.float32)  # bfloat16 would round 0.998 to 1
         time = torch.as_tensor(t, dtype=dtype, device=x.device).expand(x.shape[0])
-        if self.guidance_scale == 1.0:
+        if self.guidance.scale == 1.0:
             return self._evaluate(x, time, y)
-        assert self._null_class is not None, "the constructor refuses guidance without a null class"
+        # Before the time is looked at: what is wrong should not come to light half way through sampling.
+        self.guidance.check_state(x)
+        negative = None if self._weak is not None else self._negative_labels(y)
+        rows = self._guided_rows(t)
+        if rows is None:
+            return self._evaluate(x, time, y)
+        some_x, some_t = x[rows], t[rows] if isinstance(t, Tensor) and isinstance(rows, Tensor) else t
+        if self._weak is not None:
+            strong = self._evaluate(x, time, y)
+            weak = self._weak.quantity(self.prediction, some_x, some_t, None if y is None else y[rows])
+        else:
+            assert y is not None, "its absence is refused with the negative labels"
+            assert negative is not None, "without a weak network there are negative labels"
+            labels = torch.cat([y, negative[rows]])
+            both = self._evaluate(torch.cat([x, some_x]), torch.cat([time, time[rows]]), labels)
+            strong, weak = both[: len(x)], both[len(x) :]
+        coefficients = () if self._to_space is None else at(self._to_space, some_t, some_x)
+        guided = self.guidance.combine(strong[rows], weak, some_x, *coefficients)
+        return strong.index_copy(0, rows, guided) if isinstance(rows, Tensor) else guided
+
+    def _guided_rows(self, t: Tensor | float) -> Tensor | slice | None:
+        """The samples whose time is guided: their indices, a slice of all, or None of them."""
+        if self._interval is None:
+            return slice(None)
+        low, high = self._interval
+        inside = (low <= t) & (t <= high)
+        if not isinstance(inside, Tensor) or inside.dim() == 0:
+            return slice(None) if inside else None
+        rows = inside.nonzero().squeeze(1)
+        return rows if len(rows) else None
+
+    def _negative_labels(self, y: Tensor | None) -> Tensor:
+        """The labels of the weak prediction, shape (batch,)."""
         if y is None:
             raise ValueError("Field: y must be given where guidance_scale is not 1, got None.")
-        null = torch.full_like(y, self._null_class)
-        both = self._evaluate(torch.cat([x, x]), torch.cat([time, time]), torch.cat([y, null]))
-        with_label, without = both.chunk(2)
-        return without + self.guidance_scale * (with_label - without)
+        # A narrow integer type of y could not hold the null class.
+        dtype = torch.promote_types(y.dtype, torch.int64)
+        negative = torch.as_tensor(self._negative, dtype=dtype, device=y.device)
+        if negative.dim() and negative.shape != y.shape:
+            raise ValueError(
+                f"Field: guidance.y_negative must be a class or have the shape of y, {tuple(y.shape)}, "
+                f"got {tuple(negative.shape)}."
+            )
+        return negative.expand_as(y)
 
     def _evaluate(self, x: Tensor, time: Tensor, y: Tensor | None) -> Tensor:
-        prediction = self.model(x, time) if y is None else self.model(x, time, y)
+        state = x.to(self.dtype or x.dtype)
+        prediction = self.model(state, time) if y is None else self.model(state, time, y)
         if prediction.shape != x.shape:
             raise ValueError(
                 f"Field: the network must return the shape of x, {tuple(x.shape)}, got {tuple(prediction.shape)}."
             )
-        return prediction
+        return prediction.to(x.dtype)
 
     @contextmanager
     def evaluation_mode(self) -> Iterator[None]:
-        """Within it a torch network is in evaluation mode: one in training mode would drop classes while it samples."""
+        """Within it torch networks are in evaluation mode: one in training mode would drop classes while it samples."""
         modules = list(self.model.modules()) if isinstance(self.model, nn.Module) else []
         before = [module.training for module in modules]
         for module in modules:
             module.training = False
         try:
-            yield
+            with nullcontext() if self._weak is None else self._weak.evaluation_mode():
+                yield
         finally:
             for module, training in zip(modules, before, strict=True):
                 module.training = training

@@ -1,339 +1,486 @@
-"""From noise to data by torchdiffeq's and torchsde's solvers, and the likelihood of data.
+"""From noise to data, and back: every solver on one trained network.
 
 All of them integrate a drift a(t) x + b(t) prediction on the interval where a and b are bounded: [0, 1], unless the
 prediction's conversion has a pole at an end, such as that of the noise at t = 0 on the linear path, where a network's
 error would be amplified without bound. From an interval that ends short of t = 1 one Euler step leads to t = 1, with
-one more call of the network. The state is integrated in float32 at least; the network sees the dtype of the noise.
+one more call of the network.
+
+ODE methods, with the calls of the network a step and the order of convergence:
+
+    of torchdiffeq                   euler 1, 1; midpoint, heun2 2, 2; heun3 3, 3; rk4 4, 4; and adaptive ones
+    adams2, adams3                   1, 2 and 1, 3    Adams-Bashforth on the velocity
+    adams_pc2, adams_pc3             1, 3 and 1, 4    each state corrected once its prediction is known: the fewest
+                                                      calls for an error where the velocity is smooth in t
+    ddim                             1, 1             exact for a constant prediction of the data
+    exponential2, exponential3       1, 2 and 1, 3    exact for a polynomial prediction of the data in t
+    exponential_pc2, exponential_pc3 1, 3 and 1, 4    the same, corrected
+    dpm_solver2, dpm_solver3         1, 2 and 1, 3    as exponential2 and 3 in the log-SNR: DPM-Solver++ (2M, 3M), whose
+                                                      published weights approximate the integral
+    unipc2, unipc3                   1, 3 and 1, 4    the same, corrected
+
+Those of order four make one more step, a short first one. Polynomials in the log-SNR lose an order at a step that
+touches an end where it is infinite: give these methods a grid such as "log_snr" or "edm".
 """
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
-import numbers
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torchdiffeq
 import torchsde
 from torch import Tensor
 
+from interpolants import exponential, time_grid
 from interpolants.diffusion import DiffusionLike
 from interpolants.dynamics import Dynamics
+from interpolants.exponential import Steps
+from interpolants.time_grid import TimeGrid, TimeGridLike
+from training import multistep
+from training.adaptive import TABLEAUS, integrate_each
+from training.brownian import SampleNoise
 from training.fields import Field
+from training.monitor import Callback, Monitor
+from training.multistep import Multistep
 
 FIXED_METHODS: Final = ("euler", "midpoint", "heun2", "heun3", "rk4")
 ADAPTIVE_METHODS: Final = ("dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun")
+ODE_METHODS: Final = (*FIXED_METHODS, *ADAPTIVE_METHODS, *multistep.ODE_METHODS)
+TORCHSDE_METHODS: Final = {"euler": "ito", "srk": "ito", "heun": "stratonovich", "midpoint": "stratonovich"}
+"""The amplitude does not depend on the state, so that both calculi agree."""
+SDE_METHODS: Final = (*TORCHSDE_METHODS, *multistep.SDE_METHODS, "ancestral")
 
 Interval = tuple[float, float]
+FloatArray = npt.NDArray[np.float64]
 
 
-@torch.no_grad()
 def sample_ode(
     field: Field,
     noise: Tensor,
     *,
     num_steps: int = 50,
     method: str = "heun2",
+    grid: TimeGridLike = "uniform",
     y: Tensor | None = None,
     rtol: float = 1e-3,
     atol: float = 1e-6,
+    per_sample: bool = False,
     interval: Interval | None = None,
     trajectory: bool = False,
+    progress: bool = False,
+    callback: Callback | None = None,
+    state_dtype: torch.dtype | None = None,
 ) -> Tensor:
     r"""Draw samples by integrating the probability-flow ODE dx = v dt from noise (t = 0) to data (t = 1).
 
     Args:
         field: The trained network on its path.
-        noise: Standard normal, shape (batch, ...); its dtype is that of the state.
-        num_steps: Equal steps of a fixed-step method; an adaptive one takes its own steps, and this is only the
-            number of states of its trajectory.
-        method: Of torchdiffeq. euler calls the network once a step, heun2 and midpoint twice, heun3 three times, rk4
-            four; there is one more call where the interval ends before 1.
+        noise: Standard normal, shape (batch, ...); its dtype is that of the samples.
+        num_steps: Of a method with fixed steps; an adaptive one takes its own, and this is only the number of states of
+            its trajectory.
+        method: One of ``ODE_METHODS``; the table is in the module.
+        grid: The times of the steps: from ``interpolants.time_grid``, or its name, or the num_steps + 1 times.
         y: Labels, shape (batch,), or None.
         rtol, atol: Tolerances of an adaptive method.
+        per_sample: Each sample takes steps of its own, and does not depend on its neighbours: for dopri5 and bosh3.
         interval: Where to integrate; None is where the drift's coefficients are bounded.
         trajectory: Return all states, not only the last. Without it only the current one is kept.
+        progress: Show a progress bar.
+        callback: Called as callback(step, t, x) at the start of every step.
+        state_dtype: Of the integration: float32, or the wider dtype of the noise, where None.
 
     Returns:
         Samples at t = 1, shape (batch, ...), or (num_steps + 1, batch, ...) with ``trajectory``.
 
     Raises:
-        ValueError: If the method or an argument is not valid, or the samples are not finite.
+        ValueError: If the method or an argument is not valid, or the network's output is not finite; the message has
+            the step and its time.
     """
-    _check_steps(num_steps)
+    _check_method(method, ODE_METHODS)
+    derived = multistep.ODE_METHODS.get(method)
+    dynamics = field.path.ode(field.prediction)
+    bounded = dynamics.interval if derived is None else _bounded_conversion(field, derived.space)
+    times = _times(field, num_steps, grid, interval, bounded)
+    if derived is not None:
+        times = derived.refined_start(times)
+    if per_sample:
+        _check_per_sample(method, trajectory)
+    monitor = Monitor(None if method in ADAPTIVE_METHODS else len(times) - 1, progress, callback, trajectory)
+    with torch.inference_mode(), field.evaluation_mode(), monitor:
+        network = _Network(field, noise, y, monitor)
+        x = network.initial(noise, times[0], state_dtype)
+        if derived is not None:
+            table = derived.steps(field.path, times)
+            x = _derived(network, table, derived, x)
+        elif per_sample:
+            x = _each_by_itself(network, dynamics, x, times[0], times[-1], method, rtol, atol)
+        else:
+            x = _by_torchdiffeq(network, dynamics, x, times, method, rtol, atol)
+        samples = monitor.finished(_to_the_data(network, dynamics, x, times[-1])).to(noise.dtype)
+    return samples.clone()  # a tensor of inference mode cannot take part in autograd
+
+
+def encode(
+    field: Field,
+    data: Tensor,
+    *,
+    num_steps: int = 50,
+    method: str = "dopri5",
+    grid: TimeGridLike = "uniform",
+    y: Tensor | None = None,
+    rtol: float = 1e-5,
+    atol: float = 1e-6,
+    per_sample: bool = False,
+    interval: Interval | None = None,
+    progress: bool = False,
+    callback: Callback | None = None,
+    state_dtype: torch.dtype | None = None,
+    max_iterations: int = 100,
+) -> Tensor:
+    r"""The noise from which ``sample_ode`` with the same arguments draws ``data``.
+
+    An adaptive method integrates the ODE from t = 1 to t = 0, which inverts its flow up to its tolerance. The map
+    x_n -> x_{n+1} of a fixed step is itself inverted, by the iteration x <- x + (x_{n+1} - step(x)) until that is below
+    the tolerance, so that the samples are the data however few the steps are.
+
+    Args:
+        data: Shape (batch, ...).
+        method: Of torchdiffeq.
+        rtol, atol: Also of the inversion of fixed steps.
+        max_iterations: For each step.
+        field, num_steps, grid, y, per_sample, interval, progress, callback, state_dtype: As in ``sample_ode``.
+
+    Returns:
+        Shape (batch, ...), standard normal for data of the law of the network. Where the interval ends before 1, the
+        data stands for the state there.
+
+    Raises:
+        ValueError: As in ``sample_ode``.
+        ArithmeticError: If a step cannot be inverted, being too long.
+    """
     _check_method(method, (*FIXED_METHODS, *ADAPTIVE_METHODS))
     dynamics = field.path.ode(field.prediction)
-    start, stop = _checked(interval, dynamics)
-    grid = torch.linspace(start, stop, num_steps + 1, dtype=torch.float64, device=noise.device)
-    options: dict[str, object] = (
-        {"step_t": grid[-1:]} if method in ADAPTIVE_METHODS else {"grid_constructor": lambda *_: grid}
-    )
+    times = _times(field, num_steps, grid, interval, dynamics.interval)
+    if per_sample:
+        _check_per_sample(method, trajectory=False)
+    fixed = method in FIXED_METHODS
+    monitor = Monitor(len(times) - 1 if fixed else None, progress, callback)
+    with torch.inference_mode(), field.evaluation_mode(), monitor:
+        network = _Network(field, data, y, monitor)
+        x = network.initial(data, None, state_dtype)
+        if fixed:
+            for number, n in enumerate(reversed(range(len(times) - 1))):
+                monitor.start_of_step(number, times[n + 1], x)
+                step = functools.partial(_fixed_step, network, dynamics, times[n : n + 2], method)
+                x = _inverted(step, x, rtol, atol, max_iterations)
+        elif per_sample:
+            x = _each_by_itself(network, dynamics, x, times[-1], times[0], method, rtol, atol)
+        else:
+            x = _by_torchdiffeq(network, dynamics, x, times[::-1], method, rtol, atol)
+        noise = monitor.finished(x).to(data.dtype) / float(field.path.sigma(times[0]))
+    return noise.clone()
 
-    def drift(t: Tensor, x: Tensor) -> Tensor:
-        time = t.clamp(start, stop)  # the guess of a first step may probe beyond the end
-        return dynamics.drift(x, _predict(field, x, time, y, noise.dtype), time)
 
-    times = grid if trajectory else grid[[0, -1]]
-    with field.evaluation_mode():
-        states = torchdiffeq.odeint(
-            drift, _initial_state(field, noise, start), times, rtol=rtol, atol=atol, method=method, options=options
-        )
-        states = _finish(states, lambda x: drift(grid[-1], x), stop)
-    return (states if trajectory else states[-1]).to(noise.dtype)
-
-
-@torch.no_grad()
 def sample_sde(
     field: Field,
     noise: Tensor,
     *,
-    w: DiffusionLike,
+    w: DiffusionLike | None = None,
     num_steps: int = 250,
     seed: int,
+    method: str = "euler",
+    eta: float = 1.0,
+    grid: TimeGridLike = "uniform",
     y: Tensor | None = None,
     indices: Sequence[int] | None = None,
     interval: Interval | None = None,
     trajectory: bool = False,
+    progress: bool = False,
+    callback: Callback | None = None,
+    state_dtype: torch.dtype | None = None,
 ) -> Tensor:
-    r"""Draw samples by integrating the SDE from noise (t = 0) to data (t = 1), by Euler-Maruyama of torchsde.
+    r"""Draw samples by integrating the SDE from noise (t = 0) to data (t = 1).
 
     .. math:: dX_t = [v(X_t, t) + \tfrac12 w(t) s(X_t, t)] \, dt + \sqrt{w(t)} \, dW_t
 
     Args:
-        field: The trained network on its path; called once a step, and once more where the interval ends before 1.
+        field: The trained network on its path.
         noise: State at t = 0, standard normal, shape (batch, ...).
         w: Squared noise amplitude, data units^2 per unit time: from ``interpolants.diffusion``, or an expression.
-        num_steps: Steps of equal length.
+        num_steps: Number of steps.
         seed: Of the Brownian path. Sample i of a seed has the same Brownian path in whatever batch it stands.
+        method: euler (1 call of the network a step), or srk, heun, midpoint (2 calls), of torchsde; or derived, with 1
+            call: exponential1, 2 and 3, exact for a polynomial prediction of the data in t whatever w is;
+            sde_dpm_solver2 and 3, the same in the log-SNR; ancestral, which has no w: DDIM with noise, and DDPM.
+        eta: Of ``ancestral``: 0 is DDIM, 1 DDPM.
+        grid: The times of the steps: from ``interpolants.time_grid``, or its name, or the num_steps + 1 times.
         y: Labels, shape (batch,), or None.
         indices: The i of each sample; None numbers the batch from 0.
         interval: Where to integrate; None is where the drift's coefficients are bounded.
-        trajectory: Return all states, not only the last. Without it only the current one is kept.
+        trajectory, progress, callback, state_dtype: As in ``sample_ode``.
 
     Returns:
         Samples at t = 1, shape (batch, ...), or (num_steps + 1, batch, ...) with ``trajectory``.
 
     Raises:
-        ValueError: If w is negative anywhere, or makes the drift unbounded on [0, 1] for a network without error and
-            no ``interval`` is given; if another argument is not valid, or the samples are not finite.
+        ValueError: If w is negative anywhere, or makes the drift unbounded on [0, 1] for a network without error where
+            the method meets it and no ``interval`` is given; if another argument is not valid, or the network's output
+            is not finite.
     """
-    _check_steps(num_steps)
-    if interval is None:
-        _check_bounded(field, w)
-    dynamics = field.path.sde(field.prediction, w=w)
-    start, stop = _checked(interval, dynamics)
-    equation = _UnitSteps(dynamics, field, y, torch.linspace(start, stop, num_steps + 1, dtype=torch.float64), noise)
-    initial = _initial_state(field, noise, start).flatten(1)
-    brownian = SampleNoise(initial, range(len(noise)) if indices is None else indices, seed)
-    times = torch.arange(num_steps + 1, dtype=torch.float64)
-
-    def drift(x: Tensor) -> Tensor:
-        return dynamics.drift(x, _predict(field, x, stop, y, noise.dtype), stop)
-
-    with field.evaluation_mode():
-        states = torchsde.sdeint(
-            equation,
-            initial,
-            times if trajectory else times[[0, -1]],
-            bm=brownian,
-            dt=1.0,
-            method="euler",
+    _check_method(method, SDE_METHODS)
+    if (w is None) != (method == "ancestral"):
+        raise ValueError(
+            f"w: must be given, or None for the method ancestral, whose noise is eta's; got {w!r} for {method}."
         )
-        states = _finish(states.reshape(-1, *noise.shape), drift, stop)
-    return (states if trajectory else states[-1]).to(noise.dtype)
+    derived = multistep.SDE_METHODS.get(method)
+    equation = field.path.ode(field.prediction) if w is None else field.path.sde(field.prediction, w=w)
+    if method in TORCHSDE_METHODS:
+        if interval is None:
+            # That of an exact velocity: a pole of w score at an end is no error of a network.
+            field.path.sde("velocity", w=w).require_finite()
+        times = _times(field, num_steps, grid, interval, equation.interval)
+    else:
+        times = _times(field, num_steps, grid, interval, _bounded_conversion(field, "data"))
+    monitor = Monitor(len(times) - 1, progress, callback, trajectory)
+    with torch.inference_mode(), field.evaluation_mode(), monitor:
+        network = _Network(field, noise, y, monitor)
+        x = network.initial(noise, times[0], state_dtype)
+        stream = SampleNoise(x.flatten(1), range(len(x)) if indices is None else indices, seed)
+        if method in TORCHSDE_METHODS:
+            x = _by_torchsde(network, equation, x, times, method, stream)
+        else:
+            table = (
+                exponential.ancestral(field.path, times, eta)
+                if derived is None
+                else derived.steps(field.path, times, w if w is not None else 0)
+            )
+            x = _derived(network, table, derived or multistep.DDIM, x, stream)
+        samples = monitor.finished(_to_the_data(network, equation, x, times[-1])).to(noise.dtype)
+    return samples.clone()
+
+
+# The network as the solvers see it
+
+
+class _Network:
+    """The network's predictions for states that are kept in a wider dtype than it works in, under the monitor's eye."""
+
+    def __init__(self, field: Field, like: Tensor, y: Tensor | None, monitor: Monitor) -> None:
+        if not like.is_floating_point() or like.dim() < 2:
+            raise ValueError(
+                f"noise: must be floating point of shape (batch, ...), got {like.dtype} of shape {tuple(like.shape)}."
+            )
+        self.field, self.y, self.dtype, self.monitor = field, y, like.dtype, monitor
+
+    def initial(self, values: Tensor, start: float | None, state_dtype: torch.dtype | None) -> Tensor:
+        """The values in the dtype of the state; noise becomes the state at ``start``, sigma(start) times it."""
+        dtype = state_dtype or torch.promote_types(values.dtype, torch.float32)
+        if not dtype.is_floating_point:
+            raise ValueError(f"state_dtype: must be floating point, got {dtype}.")
+        x = values.detach().to(dtype)
+        return x if start is None else float(self.field.path.sigma(start)) * x
+
+    def __call__(self, x: Tensor, time: Tensor | float, rows: Tensor | None = None, step: int | None = None) -> Tensor:
+        y = self.y if rows is None or self.y is None else self.y[rows]
+        state = x if self.field.dtype is not None else x.to(self.dtype)
+        prediction = self.field.predict(state, time, y).to(x.dtype)
+        self.monitor.prediction(time, prediction, step)
+        return prediction
+
+
+# The three kinds of solvers
+
+
+def _fixed_step(network: _Network, dynamics: Dynamics, times: FloatArray, method: str, x: Tensor) -> Tensor:
+    """One step of a fixed method of torchdiffeq."""
+    grid = torch.from_numpy(times.copy()).to(x.device)
+
+    def drift(t: Tensor, state: Tensor) -> Tensor:
+        return dynamics.drift(state, network(state, t), t)
+
+    after: Tensor = torchdiffeq.odeint(drift, x, grid, method=method)[-1]
+    return after
+
+
+def _by_torchdiffeq(
+    network: _Network, dynamics: Dynamics, x: Tensor, times: FloatArray, method: str, rtol: float, atol: float
+) -> Tensor:
+    """The state at the last of the times, which may decrease."""
+    first, last = float(times.min()), float(times.max())
+    grid = torch.from_numpy(times.copy()).to(x.device)
+    steps = itertools.count()
+
+    def drift(t: Tensor, state: Tensor) -> Tensor:
+        time = t.clamp(first, last)  # the guess of a first step may probe beyond the end
+        return dynamics.drift(state, network(state, time), time)
+
+    def starts(t: Tensor, state: Tensor, length: Tensor) -> None:
+        network.monitor.start_of_step(next(steps), t, state)
+
+    adaptive = method in ADAPTIVE_METHODS
+    setattr(drift, "callback_accept_step" if adaptive else "callback_step", starts)
+    options: dict[str, object] = {"step_t": grid[-1:]} if adaptive else {"grid_constructor": lambda *_: grid}
+    wanted = grid if adaptive and network.monitor.states is not None else grid[[0, -1]]
+    states = torchdiffeq.odeint(drift, x, wanted, rtol=rtol, atol=atol, method=method, options=options)
+    if adaptive and network.monitor.states is not None:
+        network.monitor.states = list(states[:-1])
+    last_state: Tensor = states[-1]
+    return last_state
+
+
+def _each_by_itself(
+    network: _Network, dynamics: Dynamics, x: Tensor, start: float, stop: float, method: str, rtol: float, atol: float
+) -> Tensor:
+    def drift(t: Tensor, state: Tensor, rows: Tensor) -> Tensor:
+        time = t.clamp(min(start, stop), max(start, stop))
+        return dynamics.drift(state, network(state, time, rows), time)
+
+    return integrate_each(drift, x, start, stop, method, rtol, atol, network.monitor.start_of_step)
+
+
+def _inverted(step: Callable[[Tensor], Tensor], after: Tensor, rtol: float, atol: float, max_iterations: int) -> Tensor:
+    """The state that ``step`` leads to ``after``, by fixed-point iteration."""
+    x = after
+    for _ in range(max_iterations):
+        missing = after - step(x)
+        x = x + missing
+        if bool((missing.abs() <= atol + rtol * after.abs()).all()):
+            return x
+    raise ArithmeticError(
+        f"encode: a step was not inverted in {max_iterations} iterations, {float(missing.abs().max()):.3g} is left. "
+        "Take more steps, or an adaptive method."
+    )
+
+
+def _derived(
+    network: _Network, table: Steps, method: Multistep, x: Tensor, stream: SampleNoise | None = None
+) -> Tensor:
+    field, times = network.field, table.times.tolist()
+    converts = field.prediction != table.space
+    a, b = (
+        (c(table.times[:-1]).tolist() for c in field.path.conversion(field.prediction, table.space))
+        if converts
+        else ([], [])
+    )
+
+    def predict(n: int, state: Tensor) -> Tensor:
+        prediction = network(state, times[n], step=n)
+        return torch.add(b[n] * prediction, state, alpha=a[n]) if converts else prediction
+
+    def starts(n: int, state: Tensor) -> None:
+        network.monitor.start_of_step(n, times[n], state)
+
+    def normal() -> Tensor:
+        assert stream is not None, "only the steps of an SDE have noise"
+        return stream.normal().view_as(x)
+
+    return multistep.integrate(table, method, x, predict, starts, normal)
+
+
+def _by_torchsde(
+    network: _Network, equation: Dynamics, x: Tensor, times: FloatArray, method: str, stream: SampleNoise
+) -> Tensor:
+    steps = torch.tensor([0.0, len(times) - 1.0], dtype=torch.float64)
+    unit = _UnitSteps(network, equation, x, times, TORCHSDE_METHODS[method], stream)
+    states = torchsde.sdeint(unit, x.flatten(1), steps, bm=stream, dt=1.0, method=method)
+    last: Tensor = states[-1]
+    return last.reshape(x.shape)
 
 
 class _UnitSteps:
     """The SDE in the step's number u, in which every step of the time grid has length exactly 1.
 
     With h the length of the current step in t, dX = h drift du + sqrt(h) sqrt(w) dW_u. So torchsde, which adds up its
-    step lengths, makes num_steps steps and no extra one for the rounding error of their sum.
+    step lengths, makes the steps of the grid and no extra one for the rounding error of their sum. A stage at the end
+    of a step is not the start of the next: the Brownian motion, which is asked first, knows which step it is.
     """
 
-    noise_type, sde_type = "diagonal", "ito"
+    noise_type = "additive"
 
-    def __init__(self, dynamics: Dynamics, field: Field, y: Tensor | None, grid: Tensor, noise: Tensor) -> None:
-        self.dynamics, self.field, self.y, self.shape, self.dtype = dynamics, field, y, noise.shape, noise.dtype
-        self.times, self.lengths = grid[:-1].tolist(), grid.diff().tolist()
-        self.amplitudes = (dynamics.diffusion(grid[:-1]) * grid.diff().sqrt()).tolist()
+    def __init__(
+        self, network: _Network, equation: Dynamics, x: Tensor, times: FloatArray, sde_type: str, stream: SampleNoise
+    ) -> None:
+        self.network, self.equation, self.shape, self.stream = network, equation, x.shape, stream
+        self.sde_type = sde_type
+        self.times, self.lengths = times.tolist(), np.diff(times).tolist()
         self._last: tuple[float, Tensor, Tensor] | None = None
 
     def f(self, u: Tensor, x: Tensor) -> Tensor:
-        # torchsde asks for the drift at the start once more, to learn its shape: the network is not called again.
+        # torchsde asks for the drift at the start once more, to learn its shape, and some methods for that of a stage
+        # again: the network is not called again.
         if self._last is None or self._last[0] != float(u) or self._last[1] is not x:
-            step, state = int(u), x.reshape(self.shape)
-            time = self.times[step]
-            drift = self.lengths[step] * self.dynamics.drift(state, self._predict(state, time), time)
+            step, time = self._place(u)
+            state = x.reshape(self.shape)
+            if float(u) == step:
+                self.network.monitor.start_of_step(step, time, state)
+            prediction = self.network(state, time, step=step)
+            drift = self.lengths[step] * self.equation.drift(state, prediction, time)
             self._last = float(u), x, drift.flatten(1)
         return self._last[2]
 
-    def _predict(self, state: Tensor, time: float) -> Tensor:
-        return _predict(self.field, state, time, self.y, self.dtype)
+    def g_prod(self, u: Tensor, x: Tensor, v: Tensor) -> Tensor:
+        """The amplitude times v, without the matrix of an additive noise, which would be diagonal."""
+        step, time = self._place(u)
+        return v * float(self.equation.amplitude(time) * math.sqrt(self.lengths[step]))
 
-    def g(self, u: Tensor, x: Tensor) -> Tensor:
-        return x.new_full((1, 1), self.amplitudes[int(u)]).expand_as(x)
-
-
-class SampleNoise:
-    """Brownian increments over consecutive unit steps, each sample from a stream of its own, seeded by (seed, index).
-
-    Args:
-        like: A tensor with the shape (batch, size), dtype and device of the increments.
-        indices: Of the samples.
-        seed: Of all of them.
-    """
-
-    levy_area_approximation = "none"
-
-    def __init__(self, like: Tensor, indices: Sequence[int], seed: int) -> None:
-        if len(indices) != len(like):
-            raise ValueError(f"indices: must have one index a sample, {len(like)}, got {len(indices)}.")
-        self.shape = like.shape
-        self._like = like
-        self._streams = [_stream(seed, int(index), like.device) for index in indices]
-
-    def __call__(self, start: Tensor, stop: Tensor) -> Tensor:
-        assert float(stop - start) == 1.0, "an increment is asked for once, in order, over a unit step"
-        increments = self._like.new_empty(self.shape)
-        for row, stream in zip(increments, self._streams, strict=True):
-            row.normal_(generator=stream)
-        return increments
+    def _place(self, u: Tensor) -> tuple[int, float]:
+        step = self.stream.step
+        fraction = float(u) - step
+        return step, self.times[step + 1] if fraction == 1.0 else self.times[step] + fraction * self.lengths[step]
 
 
-def _stream(seed: int, index: int, device: torch.device) -> torch.Generator:
-    state = np.random.SeedSequence((seed, index)).generate_state(1, np.uint64)[0]
-    return torch.Generator(device).manual_seed(int(state >> np.uint64(1)))
+def _to_the_data(network: _Network, equation: Dynamics, x: Tensor, stop: float) -> Tensor:
+    """x led on to t = 1 by an Euler step of the drift, where the interval ends before it."""
+    if stop == 1.0:
+        return x
+    return x + (1.0 - stop) * equation.drift(x, network(x, stop), stop)
 
 
-class Likelihood(NamedTuple):
-    """Log-density of each sample, in two units."""
-
-    nats: Tensor
-    bits_per_dim: Tensor
+# Arguments
 
 
-def log_likelihood(
+def _bounded_conversion(field: Field, space: str) -> Callable[[], Interval]:
+    return lambda: field.path.interval(*field.path.conversion(field.prediction, space))
+
+
+def _times(
     field: Field,
-    data: Tensor,
-    *,
-    y: Tensor | None = None,
-    probes: int | None = None,
-    seed: int = 0,
-    method: str = "dopri5",
-    rtol: float = 1e-5,
-    atol: float = 1e-5,
-) -> Likelihood:
-    r"""Log-density of the data under the probability-flow ODE, by the instantaneous change of variables:
-
-    .. math:: \log p_1(x_1) = \log p_0(x_0) - \int_0^1 \nabla \cdot v(x_t, t) \, dt
-
-    Args:
-        field: The trained network on its path.
-        data: Shape (batch, ...).
-        y: Labels, shape (batch,), or None.
-        probes: None for the exact divergence, one backward pass a dimension; else the number of Rademacher probes of
-            Hutchinson's estimate, drawn once for the whole solve, so that an adaptive solver sees a smooth function.
-        seed: Of the probes.
-        method, rtol, atol: Of torchdiffeq; adaptive methods only.
-
-    Returns:
-        ``nats`` and ``bits_per_dim`` = -nats / (d log 2), each of shape (batch,): the density of ``data`` as given.
-
-    Where the interval ends at a t before 1, the density is that of alpha(t) data at t, in the units of the data: of the
-    data with a noise of deviation sigma(t) / alpha(t) on it.
-
-    Raises:
-        ValueError: If an argument is not valid.
-
-    Source: Song et al. (2021), arXiv:2011.13456, appendix D; Grathwohl et al. (2019), arXiv:1810.01367.
-    """
-    _check_method(method, ADAPTIVE_METHODS)
-    if probes is not None and probes < 1:
-        raise ValueError(f"probes: must be at least 1, or None for the exact divergence, got {probes!r}.")
-    if not data.is_floating_point() or data.dim() < 2:
-        raise ValueError(f"data: must be floating point of shape (batch, ...), got {data.dtype}, {tuple(data.shape)}.")
-    start, stop = field.path.ode(field.prediction).interval()
-    alpha = float(field.path.alpha(stop))
-    dims = data.shape[1:].numel()
-    if probes is None:
-        directions = torch.eye(dims, dtype=data.dtype, device=data.device)[:, None].expand(-1, len(data), -1)
-    else:
-        generator = torch.Generator().manual_seed(seed)
-        signs = torch.randint(0, 2, (probes, len(data), dims), generator=generator) * 2 - 1
-        directions = signs.to(data)
-    scale = 1.0 if probes is None else 1.0 / probes
-
-    def augmented(t: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        time = t.clamp(start, stop)
-        with torch.enable_grad():
-            x = state[0].detach().requires_grad_()
-            velocity = field.velocity(x, time, y)
-            flat = velocity.flatten(1)
-            divergence = torch.zeros_like(state[1])
-            for direction in directions:
-                (gradient,) = torch.autograd.grad(flat, x, direction, retain_graph=True)
-                divergence += scale * (gradient.flatten(1) * direction).sum(1)
-        return velocity.detach(), divergence.detach()
-
-    with torch.no_grad(), field.evaluation_mode():
-        times = torch.tensor([stop, start], dtype=torch.float64, device=data.device)
-        initial = (alpha * data, torch.zeros(len(data), dtype=data.dtype, device=data.device))
-        x, integral = torchdiffeq.odeint(
-            augmented, initial, times, rtol=rtol, atol=atol, method=method, options={"step_t": times[1:]}
-        )
-    # Integrated from data to noise, the integral has the sign that the formula wants.
-    std = float(field.path.sigma(start))
-    log_prior = -0.5 * (x[-1] / std).square().flatten(1).sum(1) - dims * (math.log(std) + 0.5 * math.log(2 * math.pi))
-    nats = log_prior + integral[-1] + dims * math.log(alpha)
-    return Likelihood(nats, -nats / (dims * math.log(2)))
-
-
-def _initial_state(field: Field, noise: Tensor, start: float) -> Tensor:
-    """x at the start of the interval, where the path is sigma noise, in float32 at least."""
-    if not noise.is_floating_point() or noise.dim() < 2:
-        raise ValueError(
-            f"noise: must be floating point of shape (batch, ...), got {noise.dtype} of shape {tuple(noise.shape)}."
-        )
-    return float(field.path.sigma(start)) * noise.to(torch.promote_types(noise.dtype, torch.float32))
-
-
-def _predict(field: Field, x: Tensor, time: Tensor | float, y: Tensor | None, dtype: torch.dtype) -> Tensor:
-    """The prediction of a network that works in ``dtype``, for a state that is kept in a wider one."""
-    return field.predict(x.to(dtype), time, y).to(x.dtype)
-
-
-def _finish(states: Tensor, drift: Callable[[Tensor], Tensor], stop: float) -> Tensor:
-    """The states, the last one led on from ``stop`` to t = 1 by an Euler step where the interval ends before it."""
-    if stop < 1.0:
-        last = states[-1] + (1.0 - stop) * drift(states[-1])
-        states = torch.cat([states[:-1], last[None]])
-    if not bool(torch.isfinite(states[-1]).all()):
-        bad = int((~torch.isfinite(states[-1])).flatten(1).any(1).sum())
-        raise ValueError(f"sampling: {bad} of {states.shape[1]} samples are not finite. Check the network's output.")
-    return states
-
-
-def _checked(interval: Interval | None, dynamics: Dynamics) -> Interval:
-    """The interval, or that on which the coefficients of the dynamics are bounded."""
-    if interval is None:
-        return dynamics.interval()
-    if not 0.0 <= interval[0] < interval[1] <= 1.0:
+    num_steps: int,
+    grid: TimeGridLike,
+    interval: Interval | None,
+    bounded: Callable[[], Interval],
+) -> FloatArray:
+    """The times of the steps; ``bounded`` is where the coefficients are."""
+    chosen = time_grid.choose(grid)
+    if not isinstance(grid, (str, TimeGrid)):
+        if interval is not None:
+            raise ValueError(f"interval: must be None where the grid is given by its times, got {interval!r}.")
+        times = chosen.times(field.path, num_steps)
+        start, stop = bounded()
+        if times[0] < start or times[-1] > stop:
+            raise ValueError(
+                f"grid: must lie in [{start:.6g}, {stop:.6g}], where the coefficients of the {field.prediction} are "
+                f"bounded, got times from {times[0]:.6g} to {times[-1]:.6g}."
+            )
+        return times
+    if interval is not None and not 0.0 <= interval[0] < interval[1] <= 1.0:
         raise ValueError(f"interval: must be inside [0, 1] and not empty, got {interval!r}.")
-    return interval
+    return chosen.times(field.path, num_steps, bounded() if interval is None else interval)
 
 
-def _check_steps(num_steps: int) -> None:
-    if not isinstance(num_steps, numbers.Integral) or isinstance(num_steps, bool) or num_steps < 1:
-        raise ValueError(f"num_steps: must be an integer of at least 1, got {num_steps!r}.")
+def _check_per_sample(method: str, trajectory: bool) -> None:
+    if method not in TABLEAUS:
+        raise ValueError(f"per_sample: must be False for the method {method!r}; it is for {', '.join(TABLEAUS)}.")
+    if trajectory:
+        raise ValueError("trajectory: must be False with per_sample, whose samples are at different times.")
 
 
 def _check_method(method: str, valid: Sequence[str]) -> None:
     if method not in valid:
         raise ValueError(f"method: must be one of {', '.join(valid)}, got {method!r}.")
-
-
-def _check_bounded(field: Field, w: DiffusionLike) -> None:
-    """Raise unless the drift of an exact velocity is bounded: a pole of w score at an end is no error of a network."""
-    field.path.sde("velocity", w=w).require_finite()

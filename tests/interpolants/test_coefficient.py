@@ -14,10 +14,12 @@ from mpmath import mpf
 from strategies import LIBRARY, PATHS, inner_times, paths
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import interpolants as ip
-from interpolants.coefficient import Coefficient, at, interval
+from interpolants.coefficient import Coefficient, at, check_not_negative, interval
 
+R = sp.Rational
 NEAR_ENDS = [10.0**-k for k in range(1, 8)] + [1 - 10.0**-k for k in range(1, 8)] + [0.0, 0.25, 0.5, 0.75, 1.0]
 
 
@@ -172,6 +174,39 @@ def test_intervals_stop_where_the_gain_is_reached_and_their_ends_are_float32():
         interval(linear.conversion("noise", "velocity"), max_gain=0.5)
 
 
+def test_an_interval_is_the_longest_on_which_every_gain_is_at_most_the_bound():
+    far, near, weak = (Coefficient(c / ip.t) for c in (sp.Integer(1), R(1, 10), R(1, 10**9)))
+    assert interval((near, far), 100.0)[0] == interval((far, near), 100.0)[0] == pytest.approx(0.01, rel=1e-2)
+    far, near, mirrored = (Coefficient(c.expr.subs(ip.t, 1 - ip.t)) for c in (far, near, weak))
+    assert interval((near, far), 100.0)[1] == interval((far, near), 100.0)[1] == pytest.approx(0.99, rel=1e-4)
+    nearest = np.nextafter(np.float32(1), np.float32(0))  # the pole itself is left out
+    assert interval((weak, mirrored)) == (1 - nearest, nearest)
+    assert interval((Coefficient(1 / ip.t),), max_gain=2.0) == (0.5, 1.0)
+    with pytest.raises(ValueError, match=r"interval: 1/t exceeds max_gain = 1.5 up to t = 1/2\. Raise max_gain"):
+        interval((Coefficient(1 / ip.t),), max_gain=1.5)
+
+
+@pytest.mark.parametrize(
+    ("expr", "value", "time"),
+    [
+        (ip.t - R(15, 10**4), "-0.000502", "0.000998"),
+        (R(9985, 10**4) - ip.t, "-0.000502", "0.999"),
+        (sp.exp(1000 * ip.t), "inf", "0.7106"),  # above log(1.8e308) / 1000
+        (sp.Integer(-1), "-1", "0.000998"),
+    ],
+    ids=str,
+)
+def test_a_function_that_is_negative_or_not_finite_anywhere_inside_is_refused_with_the_first_place(expr, value, time):
+    message = rf"^w: must be finite and >= 0 on \(0, 1\), got name = {value} at t = {time}\.$"
+    with pytest.raises(ValueError, match=message):
+        check_not_negative(expr, "w", "name")
+
+
+@pytest.mark.parametrize("expr", [sp.Integer(0), 1 / ip.t, -sp.log(1 - ip.t), (ip.t - R(1, 2)) ** 2], ids=str)
+def test_zeros_inside_and_poles_at_the_ends_are_allowed(expr):
+    check_not_negative(expr, "w", "name")
+
+
 def test_latex_and_repr_show_the_expression():
     assert ip.gvp().wronskian._repr_latex_() == r"$\displaystyle \frac{\pi}{2}$"
     assert repr(ip.linear().sigma) == "Coefficient(1 - t)"
@@ -183,6 +218,18 @@ def test_what_comes_out_is_not_the_tensor_that_went_in():
     assert time.tolist() == [0.5] * 3
 
 
+class DtypesSeen(TorchDispatchMode):
+    def __init__(self):
+        super().__init__()
+        self.dtypes = set()
+
+    def __torch_dispatch__(self, operation, types, arguments=(), keywords=None):
+        result = operation(*arguments, **(keywords or {}))
+        if isinstance(result, torch.Tensor):
+            self.dtypes.add(result.dtype)
+        return result
+
+
 def test_placeholders_of_tracers_have_no_values_to_look_at():
     sigma = ip.vp().sigma
     assert sigma(torch.empty(4, device="meta")).shape == (4,)
@@ -190,6 +237,9 @@ def test_placeholders_of_tracers_have_no_values_to_look_at():
         assert sigma(torch.rand(4)).shape == (4,)
         outside = torch.full((4,), 2.0)
     assert isinstance(sigma(outside), FakeTensor)
+    with FakeTensorMode(), DtypesSeen() as seen:
+        assert sigma(torch.empty(4, device="mps")).dtype == torch.float32
+    assert seen.dtypes == {torch.float32}  # Metal has no other
     times = torch.tensor([0.1, 0.6])
     for mode in ("real", "fake", "symbolic"):
         graph = make_fx(lambda t: sigma(t), tracing_mode=mode)(torch.rand(2))
@@ -255,6 +305,8 @@ def test_arrays_of_jax_are_taken_under_jit_grad_and_vmap():
             sigma(jnp.asarray([0.5, bad]))
     with pytest.raises(TypeError, match=r"must be floating point, got int32\. For step k of n pass k / n"):
         sigma(jnp.asarray([0, 1]))
+    with pytest.raises(TypeError, match=r"must be a tensor, an array or a number in \[0, 1\], got str"):
+        sigma("0.5")
 
 
 def test_arrays_are_looked_at_in_full_and_empty_ones_pass():
@@ -289,3 +341,6 @@ def test_a_number_as_the_time_is_exact_and_checked_where_states_meet_it():
         ip.linear().alpha(float("nan"))
     with pytest.raises(ValueError, match=r"got -0.25\."):
         ip.linear().alpha(np.array([-0.25, 0.5]))
+    for inside in (0.0, 0.25):
+        with pytest.raises(ValueError, match=r"got 1.5\."):
+            ip.linear().alpha(np.array([inside, 1.5]))

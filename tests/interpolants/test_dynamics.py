@@ -1,5 +1,6 @@
 """The ODE and the SDEs: their coefficients by hand, and the Fokker-Planck equation on an exact Gaussian."""
 
+import dataclasses
 import math
 import pickle
 
@@ -298,6 +299,7 @@ def test_choices_compare_by_what_they_are_and_can_be_stored():
             by_hand.get(make.__name__, 2 * ip.linear().sde("velocity", make()).w(0.3)), rel=1e-13
         )
     assert ip.diffusion.constant(1 + 1e-9) != ip.diffusion.constant(1)
+    assert dataclasses.replace(ip.diffusion.constant(1), name="other") == ip.diffusion.constant(1)
     assert ip.diffusion.kl_regularized(1.0, "2-t").name == "kl_regularized(1, 2 - t)"
     assert ip.diffusion.choose("2*t") == ip.diffusion.choose(2 * t)
     assert ip.diffusion.choose("sigma") == ip.diffusion.sigma(1.0)
@@ -330,3 +332,11 @@ def test_a_w_that_dips_below_zero_for_a_hundredth_of_the_time_is_found():
     with pytest.raises(ValueError, match=r"got .* at t = 0.000998"):
         ip.linear().sde("velocity", "t-0.001")
     ip.linear().sde("velocity", "t*(1-t)")
+
+
+def test_time_runs_from_noise_to_data_unless_it_is_said_otherwise():
+    alpha, sigma = t, 1 - t
+    sde = ip.dynamics.sde("velocity", ip.diffusion.sigma(), alpha, sigma)
+    assert (sp.expand(sde.a.expr), sp.expand(sde.b.expr)) == (-1, 1 + t)
+    f, g_squared = ip.dynamics.forward_sde(alpha, sigma)
+    assert (sp.expand(f.expr), sp.simplify(g_squared.expr - 2 * (1 - t) / t)) == (-1 / t, 0)

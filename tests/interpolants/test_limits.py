@@ -27,6 +27,7 @@ exp, log, sin, cos, tan, sqrt, pi = sp.exp, sp.log, sp.sin, sp.cos, sp.tan, sp.s
         (sp.Piecewise((1 / t, t <= R(1, 2)), (t + 3, True)), 0, sp.oo),
         (sp.Piecewise((1 / t, t <= R(1, 2)), (t + 3, True)), 1, 4),
         (sp.Min(1 / t, 5), 0, 5), (sp.Max(t, R(1, 4)), 0, R(1, 4)),
+        *((t * sin(k / t), 0, 0) for k in range(1, 5)),
     ],
     ids=str,
 )  # fmt: skip
@@ -45,6 +46,9 @@ def test_limits_are_those_found_by_hand(expr, end, value):
         (log(t), 1, -1, 1), (cos(pi * t / 2) / t, 1, pi / 2, 1), (sp.Integer(0), 0, 0, 0), (sp.Integer(5), 1, 5, 0),
         (sin(t) ** 2 + cos(t) ** 2 - 1, 0, 0, 0), (sqrt(t) + t, 0, 1, R(1, 2)),
         (sp.Piecewise((t**2, t <= R(1, 2)), ((1 - t) / 2, True)), 1, R(1, 2), 1),
+        (sp.Piecewise((t, t <= R(1, 4)), (t**2, t <= R(1, 2)), (3 * t, True)), 1, 3, 0),
+        (t * exp(1 + t), 0, sp.E, 1), (t * (2 + t) ** pi, 0, 2**pi, 1),
+        (sqrt(2) * (sin(t) ** 2 + cos(t) ** 2), 1, sqrt(2), 0),
     ],
     ids=str,
 )  # fmt: skip
@@ -55,7 +59,7 @@ def test_leading_powers_are_those_found_by_hand(expr, end, coefficient, power):
     assert not got.has(sp.Float)
 
 
-@pytest.mark.parametrize("expr", [log(t), t * log(t), exp(-1 / t)], ids=str)
+@pytest.mark.parametrize("expr", [log(t), t * log(t), exp(-1 / t), t**2 * (1 + log(t) / 10**13)], ids=str)
 def test_what_is_no_power_of_the_distance_is_refused(expr):
     with pytest.raises(ArithmeticError, match=r"is no power of the distance to t = 0, and no limit was found"):
         leading(expr, 0)
@@ -89,6 +93,8 @@ def test_evaluation_at_a_pole_is_infinite_and_off_the_real_line_no_number():
         ("1/(1-log(t))", 0, 0), ("t*(1-log(t))", 0, 0), ("-sqrt(1-log(t))", 0, -sp.oo),
         ("2*log(30*t**(1/50))", 0, -sp.oo), ("t**(1/50)", 0, 0), ("1/(1-log(1-t))", 1, 0),
         ("(1-(1-t)**1.2)/(1-t**1.5)**0", 1, 1), ("acos(t)/sqrt(1-t)", 1, sp.sqrt(2)),
+        ("1/sqrt(1-log(t))", 0, 0), ("t**(1/200)", 0, 0), ("t**(-1/400)", 0, sp.oo), ("-t**(-1/400)", 0, -sp.oo),
+        ("3-t**(1/50)", 0, 3), ("3-sqrt(t)", 0, 3),
     ],
 )  # fmt: skip
 def test_slow_approaches_and_roots(text, end, expected):
@@ -96,9 +102,12 @@ def test_slow_approaches_and_roots(text, end, expected):
     assert found == expected or float(found) == pytest.approx(float(expected), rel=1e-14)
 
 
-def test_what_is_no_power_and_no_logarithm_is_not_established():
-    with pytest.raises(ArithmeticError, match="no limit was found"):
-        limit(parse("1 + 1/(1-log(t))"), 0)
+@pytest.mark.parametrize("expr", ["1 + 1/(1-log(t))", "1/2 - 48/(1-log(t))", "1/2 - 66/(1-log(t))", "sqrt(t-1)"])
+def test_what_is_no_power_and_no_logarithm_is_not_established(expr):
+    """Next to the end the second and the third cross zero: neither growth nor decay is then that of the limit."""
+    for sign in (1, -1):
+        with pytest.raises(ArithmeticError, match="no limit was found"):
+            limit(sign * parse(expr), 0)
 
 
 @pytest.mark.parametrize(
@@ -114,6 +123,9 @@ def test_a_limit_that_is_a_simple_number_is_that_number():
     b = ip.Path("t", "(1-t)**1.2").sde("velocity", "sin_squared").b
     assert b.limit(1) == 1
     assert leading(parse("(1-t)**0.3 + (1-t)**0.5/3"), 1) == (1, sp.Rational(3, 10))
+    coefficient, power = leading(10**30 * sp.acos(t), 1)  # acos(1 - s) = sqrt(2 s) (1 + s/12 + ...)
+    assert power == R(1, 2)
+    assert float(coefficient) == pytest.approx(1e30 * 2**0.5, rel=1e-14)
 
 
 def test_zeros_of_every_order_by_taylor_up_to_the_eighth_and_by_evaluation_beyond():
@@ -124,6 +136,7 @@ def test_zeros_of_every_order_by_taylor_up_to_the_eighth_and_by_evaluation_beyon
     assert leading(sp.cos(t) - cosine, 0) == (sp.Rational(1, 40320), 8)
     coefficient, power = leading(sp.sin(t) - (t - t**3 / 6 + t**5 / 120 - t**7 / 5040), 0)
     assert power == 9
+    assert coefficient.is_Float
     assert float(coefficient) == pytest.approx(1 / 362880, rel=1e-14)
 
 
@@ -151,6 +164,7 @@ def test_a_rational_is_recognised_at_twenty_five_digits_and_not_at_twenty():
         assert limits._recognised(-7 * third + tiny**-27) == sp.Rational(-7, 3)
         assert limits._recognised(third + tiny**-20).is_Float
         assert limits._recognised(mpmath.pi + 0).is_Float
+        assert limits._recognised(mpmath.pi * tiny**-30).is_Float
         assert limits._recognised(1000 + third * 0) == 1000
         assert limits._recognised(mpmath.mpf(1) / 1009).is_Float
         assert float(limits._recognised(mpmath.pi + 0)) == pytest.approx(float(sp.pi), rel=1e-16)

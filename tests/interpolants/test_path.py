@@ -234,12 +234,6 @@ def test_weight_is_that_of_the_prediction():
         linear.weight("min_snr", "velocty")
 
 
-@pytest.mark.parametrize(("name", "ours"), [("epsilon", "noise"), ("x0", "data"), ("x1", "data"), ("v", "velocity")])
-def test_the_names_of_other_projects_are_understood_in_the_hint(name, ours):
-    with pytest.raises(ValueError, match=f"got '{name}'. Did you mean '{ours}'"):
-        ip.linear().ode(name)
-
-
 def test_a_path_in_the_papers_time_is_told_so():
     with pytest.raises(ValueError, match=r"it decreases everywhere: Path.from_paper_time takes data at 0"):
         ip.Path("1-t", "t")

@@ -32,6 +32,7 @@ EXPRESSIONS = [
     (t**-3, lambda x: 1 / x**3),
     (sp.sqrt(t), math.sqrt),
     (1 / sp.sqrt(t), lambda x: 1 / math.sqrt(x)),
+    (t ** R(1, 3), lambda x: x ** (1 / 3)),
     (t ** R(2, 3), lambda x: x ** (2 / 3)),
     (t ** R(-5, 2), lambda x: x**-2.5),
     (t**t, lambda x: x**x),
@@ -75,6 +76,19 @@ def test_every_function_in_as_many_digits_as_are_asked_for(expr, by_hand):
             assert float(got) == pytest.approx(by_hand(0.25), rel=1e-14)
 
 
+@pytest.mark.parametrize(
+    ("expr", "is_zero"),
+    [
+        (R(1, 3), lambda c: 3 * c - 1), (sp.sqrt(2), lambda c: c**2 - 2),
+        (R(1, 3) + t, lambda c: 3 * c - 4), (sp.sqrt(2) * t, lambda c: c**2 - 2),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_constants_are_correct_beyond_the_digits_that_are_asked_for(expr, is_zero):
+    with mpmath.workdps(60):
+        assert abs(is_zero(mpmath.mpf(high_precision(expr, 20)(mpmath.mpf(1))))) < 1e-26
+
+
 @pytest.mark.parametrize("backend", ["torch", "numpy", "jax"])
 def test_a_constant_has_the_shape_and_dtype_of_the_times(backend):
     xp = library(backend)
@@ -92,9 +106,36 @@ def test_nothing_is_computed_twice():
     assert lambdified(-t * sp.exp(t) + sp.cos(t * sp.exp(t)), "torch").__doc__.count("t * ") == 1
 
 
+@pytest.mark.parametrize(
+    ("expr", "operations"),
+    [
+        (sp.exp(t) - t, 2),
+        (sp.exp(t) - sp.sin(t), 3),
+        (2 * t + sp.exp(2 * t), 3),
+        (sp.sin(t) / (1 + t), 3),
+    ],
+    ids=str,
+)
+def test_no_operation_is_needless(expr, operations):
+    assert lambdified(expr, "torch").__doc__.count(" = ") == operations
+
+
+def test_a_quotient_is_rounded_once_and_a_root_is_no_power():
+    times = np.linspace(0.01, 0.99, 99)
+    assert np.array_equal(lambdified(t / (3 + t), "numpy")(times), times / (3 + times))
+    source = lambdified(sp.sqrt(t), "torch").__doc__
+    assert "sqrt(t)" in source
+    assert "**" not in source
+
+
+def test_a_negative_number_is_raised_with_its_sign():
+    assert lambdified(sp.Integer(-2) ** t, "numpy")(np.array([0.0, 1.0])).tolist() == [1.0, -2.0]
+
+
 def test_a_pole_is_infinite_without_a_warning():
     with np.errstate(all="raise"):
         assert lambdified(-1 / t, "numpy")(np.zeros(2)).tolist() == [-math.inf, -math.inf]
+        assert lambdified(1 / expm1(-t), "numpy")(np.zeros(1)).tolist() == [-math.inf]  # expm1(-0.0) is -0.0
 
 
 @pytest.mark.parametrize(
@@ -108,6 +149,8 @@ def test_numbers_are_the_nearest_floats(value, number):
 def test_what_has_no_counterpart_is_refused():
     with pytest.raises(ValueError, match=r"compiled: the function gamma has no counterpart in arrays, in gamma\(t\)"):
         lambdified(sp.gamma(t), "numpy")
+    with pytest.raises(ValueError, match=r"in gamma\(u\)\.$"):
+        lambdified(sp.gamma(u), "numpy")
     with pytest.raises(ValueError, match=r"compiled: backend must be one of torch, numpy, jax, got 'tf'\."):
         namespace("tf")
 

@@ -34,6 +34,8 @@ INSIDE = (0.2, 0.3, 0.55, 0.8)
         (cos(1) * cos(pi / 2 - 1 - t) - sin(1) * sin(pi / 2 - 1 - t), NEAR_NOISE),
         (t**2 - 2 * t + 1, NEAR_DATA),
         (1 - t**3, NEAR_DATA),
+        (exp(t) - exp(1 - t), (0.3, 0.5 + 1e-9, 0.7)),
+        (sin(t + 1) + sin(t - 1), NEAR_NOISE),
     ],
     ids=str,
 )
@@ -55,7 +57,7 @@ def test_digits_are_kept_where_the_expression_as_it_stands_loses_them(expr, time
         5 + 5 * cos(3 * t), t + t * cos(t), 3 * exp(t) - 3, exp(-t) - 1,
         1 + cos(3 * t), 1 - cos(3 * t), 2 * t - 2 * t * cos(t), -1 - cos(t), cos(t) - 1, cos(t) + cos(2 * t),
         sin(t) - sin(2 * t), sin(t) + sin(2 * t), sin(t) - cos(2 * t), sin(t) + cos(2 * t),
-        cos(t) ** 2 - sin(2 * t) ** 2,
+        cos(t) ** 2 - sin(2 * t) ** 2, cos(t) ** 2 - cos(2 * t), cos(t) - cos(2 * t) ** 2,
         sin(t) ** 2 - sin(2 * t) ** 2, cos(t) ** 2 + cos(2 * t) ** 2, cos(t) ** 3 - cos(2 * t) ** 3,
         2 * cos(t) - cos(2 * t),
         sin(t) * cos(2 * t) + cos(t) * sin(2 * t), sin(t) * cos(2 * t) - cos(t) * sin(2 * t),
@@ -90,6 +92,10 @@ def test_forms_known_by_hand(expr, form):
 
 
 def test_expm1_is_never_given_what_overflows():
-    for expr in (exp(900 * t) - exp(899 * t), 1 - exp(800 * t)):
+    """Of the two forms p - p exp(v) and the one with -v, that whose exponent is negative in the middle."""
+    for expr in (
+        exp(900 * t) - exp(899 * t), 1 - exp(800 * t), 1 - exp(800 * t * (t - 1)), 1 - exp(800 * (t - R(3, 4))),
+        1 - exp(800 * (t - R(2, 5))),
+    ):  # fmt: skip
         exponents = [e.args[0] for e in stable(expr).atoms(sp.Function) if type(e).__name__ == "expm1"]
         assert [sp.sign(e.subs(t, R(1, 2))) for e in exponents] == [-1]

@@ -60,7 +60,47 @@ def test_guided_quantities_are_guided_conversions():
     torch.testing.assert_close(guided, without + 2.0 * (with_label - without))
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_a_time_may_be_a_number_a_scalar_or_one_for_each_sample(dtype):
+    """The network sees one for each sample, in float32 at least, whatever the dtype of its state."""
+    x, times = torch.ones(3, 2, dtype=dtype), []
+
+    def network(x, t):
+        times.append(t)
+        return x * t[:, None].to(x.dtype)
+
+    field = Field(network, ip.linear())
+    values = [field.predict(x, t) for t in (0.998, torch.tensor(0.998), torch.full((3,), 0.998, dtype=torch.float64))]
+    precise = torch.float64 if dtype == torch.float64 else torch.float32
+    for value, time in zip(values, times, strict=True):
+        assert (time.shape, time.dtype, value.dtype) == ((3,), precise, dtype)
+        torch.testing.assert_close(time, torch.full((3,), 0.998, dtype=precise), rtol=1e-7, atol=0)
+        torch.testing.assert_close(value, values[0], rtol=1e-7, atol=0)
+    assert field.predict(x, 1).tolist() == x.tolist()
+
+
+@pytest.mark.parametrize("state", [torch.float32, torch.float64])
+@pytest.mark.parametrize("inside", [None, torch.bfloat16, torch.float32, torch.float64])
+def test_a_network_computes_in_a_dtype_of_its_own(state, inside):
+    def network(x, t):
+        assert x.dtype == (inside or state)
+        assert t.dtype == (torch.float64 if x.dtype == torch.float64 else torch.float32)
+        return x + torch.tensor(2.0**-12, dtype=x.dtype)
+
+    x = torch.full((3, 2), 1 + 2.0**-12, dtype=state)
+    value = Field(network, ip.linear(), dtype=inside).predict(x, 0.5)
+    assert value.dtype == state
+    assert torch.equal(value, torch.full_like(x, 1.0 if inside == torch.bfloat16 else 1 + 2.0**-11))
+    data = Field(network, ip.linear(), dtype=inside).data(x, 0.5)
+    assert data.dtype == state
+    torch.testing.assert_close(data, x + 0.5 * value)
+
+
 def test_wrong_input_is_refused():
+    with pytest.raises(ValueError, match=r"t must be a scalar or have shape \(batch,\) = \(3,\), got \(2,\)"):
+        Field(lambda x, t: x, ip.linear()).predict(torch.zeros(3, 2), torch.zeros(2))
+    with pytest.raises(TypeError, match=r"dtype must be floating point, got torch\.int64"):
+        Field(lambda x, t: x, ip.linear(), dtype=torch.int64)
     with pytest.raises(
         ValueError, match=r"Field: prediction must be one of .* got 'velocty'\. Did you mean 'velocity'"
     ):

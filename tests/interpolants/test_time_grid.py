@@ -1,0 +1,170 @@
+"""Time grids, by what they promise: equal steps in their own variable, on any path."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import interpolants as ip
+from interpolants import time_grid
+
+PATHS = [ip.linear(), ip.gvp(), ip.vp(), ip.edm(), ip.cosine()]
+ALL = [choice() for choice in time_grid.CHOICES.values()]
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda p: p.name)
+@pytest.mark.parametrize("grid", [*ALL, time_grid.optimized((1.0, 0.05), 2, "data")], ids=lambda g: g.name)
+@pytest.mark.parametrize("interval", [(0.0, 1.0), (0.02, 1.0), (0.1, 0.93)])
+def test_every_grid_increases_from_end_to_end(path, grid, interval):
+    for num_steps in (1, 2, 17):
+        times = grid.times(path, num_steps, interval)
+        assert times.shape == (num_steps + 1,)
+        assert (times[0], times[-1]) == interval
+        assert (np.diff(times) > 0).all()
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda p: p.name)
+def test_steps_are_equal_in_the_variable_of_the_grid(path):
+    def inner(grid):
+        times = grid.times(path, 12)[1:-1]
+        return times, path.alpha(times) / path.sigma(times)
+
+    times, _ = inner(time_grid.uniform())
+    np.testing.assert_allclose(times, np.arange(1, 12) / 12)
+    _, ratio = inner(time_grid.cosine())
+    np.testing.assert_allclose(np.arctan(ratio), np.pi / 2 * np.arange(1, 12) / 12, rtol=1e-9)
+    _, ratio = inner(time_grid.log_snr(4.0))
+    np.testing.assert_allclose(2 * np.log(ratio), np.linspace(-4, 4, 13)[1:-1], atol=1e-9)
+    _, ratio = inner(time_grid.edm(3.0, 0.2, 5.0))
+    np.testing.assert_allclose(ratio ** (-1 / 3), np.linspace(5 ** (1 / 3), 0.2 ** (1 / 3), 13)[1:-1], rtol=1e-9)
+
+
+def test_bounds_stop_at_the_path_where_its_own_log_snr_is_nearer():
+    path = ip.edm()  # sigma / alpha from 80 to 0.002, with the times of its authors
+    np.testing.assert_allclose(time_grid.edm(7.0, 1e-9, 1e9).times(path, 8), np.linspace(0, 1, 9), atol=1e-9)
+    np.testing.assert_allclose(time_grid.edm().times(path, 8), np.linspace(0, 1, 9), atol=1e-9)
+    low, high = path.log_snr(0.0), path.log_snr(1.0)
+    times = time_grid.log_snr(100.0).times(path, 10)
+    np.testing.assert_allclose(path.log_snr(times), np.linspace(low, high, 11), atol=1e-8)
+    bounded = time_grid.log_snr().times(ip.linear(), 16)
+    np.testing.assert_allclose(ip.linear().log_snr(bounded[1:-1]), np.arange(-7, 8), atol=1e-9)
+
+
+def test_the_default_grids_are_those_of_their_sources():
+    """Karras et al. equation 5 at rho = 7, 0.002, 80; Esser et al. t' = 3 t' / (1 + 2 t') with t' the noise's time."""
+    times = time_grid.edm().times(ip.linear(), 10)
+    sigmas = np.linspace(80 ** (1 / 7), 0.002 ** (1 / 7), 11)[1:-1] ** 7
+    np.testing.assert_allclose((1 - times[1:-1]) / times[1:-1], sigmas, rtol=1e-9)
+    noise_time = 1 - np.linspace(0, 1, 11)
+    np.testing.assert_allclose(1 - time_grid.shifted().times(ip.linear(), 10), 3 * noise_time / (1 + 2 * noise_time))
+    same_snr = torch.from_numpy(ip.shifted(ip.linear(), 5.0).log_snr(np.linspace(0, 1, 5)))
+    shifted = time_grid.shifted(5.0).times(ip.linear(), 4)
+    np.testing.assert_allclose(shifted, ip.time_at_log_snr(ip.linear(), same_snr), atol=1e-12)
+
+
+def test_an_interval_cuts_and_stretches_the_steps():
+    whole = time_grid.cosine().times(ip.linear(), 1000)
+    part = time_grid.cosine().times(ip.linear(), 8, (float(whole[200]), float(whole[600])))
+    np.testing.assert_allclose(part, whole[200:601:50], atol=1e-6)
+
+
+# The optimised grid
+
+
+def velocity_error(times, s, order):
+    """The p-th Taylor term of the velocity in each step, carried to t = 1, on the linear path, by autograd."""
+    middle = torch.tensor((times[1:] + times[:-1]) / 2, requires_grad=True)
+    rho = torch.sqrt(middle**2 * s**2 + (1 - middle) ** 2)
+    derivative = rho
+    for _ in range(order + 1):
+        (derivative,) = torch.autograd.grad(derivative.sum(), middle, create_graph=True)
+    return (torch.from_numpy(np.diff(times)) ** (order + 1) * derivative.abs() * s / rho).detach().numpy()
+
+
+@pytest.mark.parametrize("order", [1, 2, 3])
+@pytest.mark.parametrize("s", [0.1, 0.5])
+def test_an_optimised_grid_has_the_least_error_of_the_proxy(s, order):
+    """Beside every grid of other stds, orders and kinds; and its own error is spread over the steps."""
+    path, num_steps = ip.linear(), 400
+    best = velocity_error(time_grid.optimized((s,), order).times(path, num_steps), s, order)
+    others = [time_grid.optimized((s * 3,), order), time_grid.optimized((s / 3,), order), *ALL[:-1]]
+    for other in others:
+        assert best.sum() < velocity_error(other.times(path, num_steps), s, order).sum()
+    spread = best[best > 0.05 * best.max()]
+    assert len(spread) > 0.6 * num_steps
+
+
+@pytest.mark.parametrize("path", [ip.linear(), ip.vp()], ids=lambda p: p.name)
+def test_the_optimised_grid_of_the_data_is_a_grid_of_snrs(path):
+    """The data of a Gaussian is a function of lambda + log s alone, and so are the steps but for the even share."""
+    s, order = 0.3, 2
+    times = time_grid.optimized((s,), order, "data").times(path, 2000)
+    x = path.log_snr(times[200:-200]) / 2 + math.log(s)
+    y = torch.tensor((x[1:] + x[:-1]) / 2, requires_grad=True)
+    share = torch.exp(y) / torch.sqrt(1 + torch.exp(2 * y))
+    derivative = share
+    for _ in range(order):
+        (derivative,) = torch.autograd.grad(derivative.sum(), y, create_graph=True)
+    error = (share * derivative.abs()).detach().numpy() * np.diff(x) ** (order + 1)
+    inner = np.abs(x[1:]) < 1.0
+    relative = error[inner] / np.median(error[inner])
+    assert (np.abs(np.log(relative[relative > 0.2])) < 1.2).mean() > 0.9
+
+
+def test_several_stds_add_their_errors():
+    path = ip.linear()
+    small, large, both = (time_grid.optimized(stds, 2).times(path, 500) for stds in ((0.02,), (1.0,), (0.02, 1.0)))
+
+    def share(times, low, high):
+        return ((times > low) & (times < high)).mean()
+
+    assert share(small, 0.9, 1.0) > share(both, 0.9, 1.0) > share(large, 0.9, 1.0)
+    assert share(large, 0.2, 0.8) > share(both, 0.2, 0.8) > share(small, 0.2, 0.8)
+
+
+# Choices and arguments
+
+
+def test_a_choice_is_a_grid_a_name_or_times():
+    assert time_grid.choose("edm").name == "edm(7)"
+    assert time_grid.choose(ALL[0]) is ALL[0]
+    for times in ([0.0, 0.3, 1.0], np.array([0.0, 0.3, 1.0]), torch.tensor([0.0, 0.3, 1.0], dtype=torch.float64)):
+        np.testing.assert_array_equal(time_grid.choose(times).times(ip.linear(), 2), [0.0, 0.3, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: time_grid.choose("linear"), "grid: must be one of uniform, shifted, log_snr, edm, cosine, optimized"),
+        (lambda: time_grid.choose([0.0, 0.0, 1.0]), "grid: must be at least two increasing times"),
+        (lambda: time_grid.choose([0.5]), "grid: must be at least two"),
+        (lambda: time_grid.choose([-0.1, 1.0]), "grid: must be at least two"),
+        (lambda: time_grid.choose([0.0, 1.1]), "grid: must be at least two"),
+        (lambda: time_grid.choose([[0.0, 1.0]]), "grid: must be at least two"),
+        (lambda: time_grid.uniform().times(ip.linear(), 0), "num_steps: must be an integer of at least 1, got 0"),
+        (lambda: time_grid.uniform().times(ip.linear(), True), "num_steps: must be"),
+        (lambda: time_grid.uniform().times(ip.linear(), 1.5), "num_steps: must be"),
+        (lambda: time_grid.uniform().times(ip.linear(), 2, (0.5, 0.5)), r"interval: must be inside \[0, 1\] and not"),
+        (lambda: time_grid.uniform().times(ip.linear(), 2, (0.5, 1.5)), "interval: must be inside"),
+        (lambda: time_grid.shifted(0.0), "shifted: shift must be positive and finite, got 0.0"),
+        (lambda: time_grid.shifted(math.inf), "shifted: shift must be"),
+        (lambda: time_grid.log_snr(-1.0), "log_snr: bound must be positive and finite, got -1.0"),
+        (lambda: time_grid.log_snr(math.inf), "log_snr: bound must be"),
+        (lambda: time_grid.log_snr(600.0).times(ip.linear(), 3000), "3000 steps between 0.0 and 1.0 are not distinct"),
+        (lambda: time_grid.edm(0.0), "edm: must have rho > 0 and 0 < ratio_min < ratio_max, got 0.0"),
+        (lambda: time_grid.edm(7.0, 2.0, 1.0), "edm: must have"),
+        (lambda: time_grid.edm(7.0, 0.0, 1.0), "edm: must have"),
+        (lambda: time_grid.edm(7.0, 1.0, math.inf), "edm: must have"),
+        (lambda: time_grid.optimized(()), "optimized: stds must be positive and finite"),
+        (lambda: time_grid.optimized((0.0,)), "optimized: stds must be"),
+        (lambda: time_grid.optimized((math.inf,)), "optimized: stds must be"),
+        (lambda: time_grid.optimized((1.0,), 5), "optimized: order must be an integer from 1 to 4, got 5"),
+        (lambda: time_grid.optimized((1.0,), 0), "optimized: order must be"),
+        (lambda: time_grid.optimized((1.0,), 1.5), "optimized: order must be"),
+        (lambda: time_grid.optimized((1.0,), 2, "noise"), "optimized: space must be velocity or data, got 'noise'"),
+    ],
+)
+def test_wrong_input_is_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
