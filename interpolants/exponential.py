@@ -46,6 +46,8 @@ TOLERANCE: Final = 1e-12
 _DEPTH: Final = 40.0  # e^-40 is nothing beside 1
 _NODES: Final = 16  # of Gauss-Legendre's rule in a panel
 _MAX_PANELS: Final = 4096
+_MEMORY: Final = 0.3
+_AMPLIFICATION: Final = 8.0
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,9 @@ def steps(
     r"""The steps over a grid of times that are exact for a prediction which is a polynomial of degree ``order - 1``.
 
     The first steps, with fewer predictions behind them, are of lower order. So are those that touch an end where the
-    log-SNR is infinite, if the polynomial is one in the log-SNR.
+    log-SNR is infinite, if the polynomial is one in the log-SNR. With w each prediction has a noise of its own: a step
+    leaves out those since which most of the noise is fresh, c < 0.3, and those that would amplify it, by weights whose
+    absolute sum is above 8 times their sum.
 
     Args:
         path: With data at t = 1.
@@ -105,16 +109,30 @@ def steps(
         if ratio.expr != 0:
             raise ValueError(f"w: must be 0 in the space of the velocity, got {w!r}. Take space='data'.")
         moments = np.diff(grid)[:, None] / np.arange(1.0, order + 2)
-        carry, noise, position = np.ones(len(grid) - 1), np.zeros(len(grid) - 1), grid
+        kept, carry, position = np.ones(len(grid) - 1), np.ones(len(grid) - 1), grid
     else:
-        carry, noise, moments = _in_data_space(path, grid, ratio, variable, order + 1)
+        alpha, sigma = path.alpha(grid), path.sigma(grid)
+        kept, moments = _in_data_space(path, grid, ratio, variable, order + 1)
+        carry, moments = sigma[1:] / sigma[:-1] * kept, alpha[1:, None] * moments
         position = _half_log_snr(path, grid) if variable == "log_snr" else grid
+    noise = path.sigma(grid)[1:] * np.sqrt((1.0 - kept) * (1.0 + kept))
     weights, corrector = np.zeros((len(carry), order)), np.zeros((len(carry), order + 1))
     for n in range(len(carry)):
         nodes = position[max(0, n - order + 1) : n + 2][::-1]  # of the step's end, of its start, and of those before
-        weights[n, : len(nodes) - 1] = _weights(nodes[1:], position[n], position[n + 1], moments[n])
+        count = _remembered(kept[:n], order) if noise.any() else len(nodes) - 1
+        row = _weights(nodes[1 : count + 1], position[n], position[n + 1], moments[n])
+        while noise.any() and count > 1 and np.abs(row).sum() > _AMPLIFICATION * row.sum():
+            count -= 1
+            row = _weights(nodes[1 : count + 1], position[n], position[n + 1], moments[n])
+        weights[n, :count] = row
         corrector[n, : len(nodes)] = _weights(nodes, position[n], position[n + 1], moments[n])
     return Steps(grid, space, carry, weights, noise, corrector)
+
+
+def _remembered(kept: FloatArray, order: int) -> int:
+    """How many predictions, that of the state at hand among them, were made of mostly the same noise."""
+    since = np.cumprod(kept[::-1][: order - 1])
+    return 1 + int((since > _MEMORY).sum())
 
 
 def ancestral(path: Path, times: Any, eta: float = 1.0) -> Steps:
@@ -145,13 +163,13 @@ def noise_ratio(path: Path, w: DiffusionLike) -> Coefficient:
 
 def _in_data_space(
     path: Path, grid: FloatArray, ratio: Coefficient, variable: str, count: int
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    r"""carry, noise, and :math:`\sigma_s \int \theta^k \, d[c \alpha / \sigma]` for k < count, shape (N, count).
+) -> tuple[FloatArray, FloatArray]:
+    r"""c_t, and :math:`(\sigma_s / \alpha_s) \int \theta^k \, d[c \alpha / \sigma]` for k < count, shape (N, count).
 
     theta runs from 0 to 1 over a step. With y = lambda - lambda_s in [-h, 0] the measure is
-    :math:`\alpha_s (1 + w / g^2) c e^y dy`, of mass alpha_s (1 - c e^{-h}).
+    :math:`(1 + w / g^2) c e^y dy`, of mass 1 - c_t e^{-h}.
     """
-    alpha, sigma, half_log_snr = path.alpha(grid), path.sigma(grid), _half_log_snr(path, grid)
+    half_log_snr = _half_log_snr(path, grid)
     h, end = np.diff(half_log_snr), half_log_snr[1:]
     is_constant = not ratio.expr.has(t)
     log_kept = -float(ratio.expr) * h if is_constant and ratio.expr != 0 else np.zeros(len(h))
@@ -161,10 +179,8 @@ def _in_data_space(
         moments[inner] = _gamma_moments(h[inner], 1.0 + float(ratio.expr), count)
     else:
         moments[inner], log_kept[inner] = _converged(path, ratio, variable, grid, inner, count)
-        log_kept[~inner] = -np.inf
     moments[:, 0] = -np.expm1(log_kept - h)
-    carry = sigma[1:] / sigma[:-1] * np.exp(log_kept)
-    return carry, sigma[1:] * np.sqrt(0.0 - np.expm1(2 * log_kept)), alpha[1:, None] * moments
+    return np.exp(log_kept), moments
 
 
 def _gamma_moments(h: FloatArray, kappa: float, count: int) -> FloatArray:

@@ -18,8 +18,9 @@ ODE methods, with the calls of the network a step and the order of convergence:
                                                       published weights approximate the integral
     unipc2, unipc3                   1, 3 and 1, 4    the same, corrected
 
-Those of order four make one more step, a short first one. Polynomials in the log-SNR lose an order at a step that
-touches an end where it is infinite: give these methods a grid such as "log_snr" or "edm".
+Those of order four make one more step, a short first one. The orders of methods on the data hold where the log-SNR
+at t = 1 is finite; where no noise is left at all, a corrected state errs as one that is not, and a polynomial in the
+log-SNR does not reach the end: give these a grid such as "log_snr" or "edm".
 """
 
 from __future__ import annotations
@@ -352,9 +353,11 @@ def _inverted(step: Callable[[Tensor], Tensor], after: Tensor, rtol: float, atol
         x = x + missing
         if bool((missing.abs() <= atol + rtol * after.abs()).all()):
             return x
+        if float(missing.abs().max()) > 1e6 * (1.0 + float(after.abs().max())):
+            break
     raise ArithmeticError(
-        f"encode: a step was not inverted in {max_iterations} iterations, {float(missing.abs().max()):.3g} is left. "
-        "Take more steps, or an adaptive method."
+        f"encode: a step was not inverted by at most {max_iterations} iterations, {float(missing.abs().max()):.3g} is "
+        "left. Take more steps, or an adaptive method."
     )
 
 

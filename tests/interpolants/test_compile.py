@@ -1,6 +1,7 @@
 """Every form of evaluation: chosen where it is needed, and right to 1e-13 next to both ends."""
 
 import math
+import re
 
 import mpmath
 import numpy as np
@@ -44,7 +45,9 @@ def assert_accurate(expr, times=TIMES):
         (sqrt(1 - exp(-2 * t)), {t}),
         (cos(pi * t / 2), {u}),
         (cos(pi * t / 2) ** 2 * exp(t), {u}),
+        (exp(-100 * t), {t}),  # as inaccurate in all forms: the first is the cheapest
         (tan(pi * t / 2), {t, u}),
+        (tan(pi * t / 2) ** 2, {t, u}),
         (sin(pi * t / 2) * cos(pi * t / 2) * exp(-3 * t), {t, u}),
     ],
     ids=lambda v: None if callable(v) or isinstance(v, set) else str(v),
@@ -67,6 +70,7 @@ def test_a_formula_for_each_half():
     [
         (sin(t) - t, "near_noise", "near_data"),
         (sqrt(exp(t) - 1 - t), "near_noise", "near_data"),
+        ((t - sin(t)) ** R(1, 6), "near_noise", "near_data"),
         ((sin(1 - t) - (1 - t)) * (2 + t), "near_data", "near_noise"),
     ],
     ids=lambda v: None if callable(v) or isinstance(v, set) else str(v),
@@ -76,6 +80,32 @@ def test_a_polynomial_next_to_an_end(expr, place, other):
     assert getattr(chosen, place) is not None
     assert getattr(chosen, other) is None
     assert_accurate(expr)
+
+
+def test_interpolation_gives_back_the_polynomial_of_the_points():
+    points = [mpmath.mpf(x) for x in (1, 3, -2, 5)]
+    assert engine._interpolated(points, [x**3 - 2 * x + 7 for x in points]) == [7, -2, 0, 1]
+
+
+@pytest.mark.parametrize("backend", ["torch", "numpy"])
+@pytest.mark.parametrize("place", ["near_noise", "near_data"])
+@pytest.mark.parametrize(
+    ("power", "root", "by_hand"),
+    [
+        (1.5, 2, lambda s: s**1.5 * (1 - 2 * s**0.5 + 3 * s)),
+        (2.0, 1, lambda s: s**2 * (1 - 2 * s + 3 * s**2)),
+        (0.0, 1, lambda s: 1 - 2 * s + 3 * s**2),
+        (-1.0, 1, lambda s: 1 / s - 2 + 3 * s if s else np.inf),
+    ],
+)
+def test_a_series_is_a_power_times_a_polynomial_in_the_distance_or_in_its_root(power, root, by_hand, place, backend):
+    series = engine.Series(width=0.25, power=power, root=root, coefficients=(1.0, -2.0, 3.0))
+    function = engine._assemble(engine.Form(7 * t + 1, **{place: series}), backend)
+    times = np.array([0.0, 1e-9, 0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 1.0])
+    distances = times if place == "near_noise" else 1 - times
+    want = [by_hand(s) if s < 0.25 else 7 * time + 1 for s, time in zip(distances, times, strict=True)]
+    got = function(torch.from_numpy(times) if backend == "torch" else times)
+    np.testing.assert_allclose(got, want, rtol=1e-14)
 
 
 @pytest.mark.parametrize(
@@ -112,14 +142,35 @@ def test_the_value_at_an_end_is_the_limit(expr, at_noise, at_data):
         (exp(-1 / t), (0.0, np.exp(-1))),
         (t * log(t), (0.0, 1.0)),
         (t * sqrt(t) * exp(t), (0.0, 2.5 * np.e)),
+        (sin(3 * (1 - t)) / (1 - t) + 2 * t, (np.sin(3.0) - 3 * np.cos(3.0) + 2, 2.0)),
+        ((exp(3 * (1 - t)) - 1) / (1 - t), (-2 * np.exp(3) - 1, -4.5)),
+        (2 + sqrt(t) * sqrt(sin(t)), (1.0, (np.sin(1.0) + np.cos(1.0)) / (2 * np.sqrt(np.sin(1.0))))),
+        (1 / (t - 1), (-1.0, 0.0)),
     ],
     ids=lambda v: None if callable(v) or isinstance(v, set) else str(v),
 )
 def test_the_derivative_at_an_end_is_right_where_it_is_finite(expr, slopes):
-    """Of t log t it is infinite at 0, where it is 0 here: never NaN."""
+    """Of t log t it is infinite at 0, and of 1 / (t - 1) at 1, where it is 0 here: never NaN."""
     time = torch.tensor([0.0, 1.0], dtype=torch.float64, requires_grad=True)
     compiled(expr, "torch")(time).sum().backward()
     assert time.grad.tolist() == pytest.approx(slopes, rel=1e-12, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("expr", "curvatures"),
+    [
+        (cos(pi * t / 2), (-(np.pi**2) / 4, 0.0)),
+        (sin(pi * t / 2) + 1, (0.0, -(np.pi**2) / 4)),
+        (exp(-3 * t), (9.0, 9 * np.exp(-3))),
+        (50 * exp(-t * log(5000)), (50 * np.log(5000) ** 2, 0.01 * np.log(5000) ** 2)),
+    ],
+    ids=str,
+)
+def test_the_second_derivative_at_an_end_is_that_of_the_formula(expr, curvatures):
+    time = torch.tensor([0.0, 1.0], dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(compiled(expr, "torch")(time).sum(), time, create_graph=True)
+    (curvature,) = torch.autograd.grad(slope.sum(), time)
+    assert curvature.tolist() == pytest.approx(curvatures, rel=1e-12, abs=1e-12)
 
 
 def test_pieces_are_each_compiled_for_themselves():
@@ -134,8 +185,9 @@ def test_pieces_are_each_compiled_for_themselves():
     times.requires_grad_()
     compiled(expr, "torch")(times).sum().backward()
     assert times.grad.isfinite().all()
-    with pytest.raises(ValueError, match=r"a Piecewise must have conditions t <= c, got t < 1/2"):
-        compiled(sp.Piecewise((t, t < R(1, 2)), (1 - t, True)))
+    for condition in (t < R(1, 2), t**2 <= R(1, 4), t <= 1 - t):
+        with pytest.raises(ValueError, match=rf"must have conditions t <= c, got {re.escape(str(condition))}\."):
+            compiled(sp.Piecewise((t, condition), (1 - t, True)))
 
 
 @pytest.mark.parametrize(

@@ -187,6 +187,11 @@ def test_a_w_that_is_no_squared_amplitude_is_refused(w, message):
         ip.linear().sde("velocity", w=w)
 
 
+def test_what_is_neither_a_name_nor_an_expression_is_refused():
+    with pytest.raises(TypeError, match=r"^w: must be text, a sympy expression or a number, got list\."):
+        ip.diffusion.choose([1])
+
+
 def test_a_time_and_a_state_of_different_batches_are_refused():
     x = torch.zeros(3, 2)
     with pytest.raises(ValueError, match=r"shape \(batch,\) = \(3,\)"):

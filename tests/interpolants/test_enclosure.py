@@ -6,6 +6,7 @@ import sympy as sp
 from hypothesis import given
 from hypothesis import strategies as st
 
+from interpolants import enclosure
 from interpolants.enclosure import bound
 from interpolants.expression import parse, t
 
@@ -30,6 +31,55 @@ def test_a_bound_is_above_every_value_and_near_the_largest(text):
     found, value = bound(expr, LOW, HIGH), largest(expr)
     assert found >= value
     assert found <= 1.5 * value + 1e-9
+
+
+def ends(interval):
+    return mpmath.mpf(interval.a), mpmath.mpf(interval.b)
+
+
+@pytest.fixture
+def digits():
+    before, mpmath.iv.dps = mpmath.iv.dps, enclosure.DIGITS
+    yield enclosure.DIGITS
+    mpmath.iv.dps = before
+
+
+@pytest.mark.parametrize("text", [f for f in FUNCTIONS if "h(" not in f])
+def test_the_series_encloses_the_taylor_coefficients_at_every_point_and_is_narrow_at_one(text, digits):
+    expr = parse(text)
+    function = sp.lambdify(t, expr, "mpmath")
+    middle, width = sp.Rational(3, 8), sp.Rational(1, 64)
+    at_middle = enclosure._series(expr, enclosure._interval(middle, middle))
+    on_cell = enclosure._series(expr, enclosure._interval(middle - width, middle + width))
+    assert len(at_middle) == len(on_cell) == enclosure.ORDER + 1
+    with mpmath.workdps(60):
+        for place in (middle - width, middle, middle + width):
+            exact = mpmath.taylor(function, mpmath.mpf(int(place.p)) / int(place.q), enclosure.ORDER)
+            for coefficient, value in zip(on_cell, exact, strict=True):
+                low, high = ends(mpmath.iv.mpf(coefficient))
+                assert low - mpmath.mpf(10) ** -20 <= value <= high + mpmath.mpf(10) ** -20
+            if place == middle:
+                for coefficient, value in zip(at_middle, exact, strict=True):
+                    low, high = ends(mpmath.iv.mpf(coefficient))
+                    assert abs((low + high) / 2 - value) <= mpmath.mpf(10) ** -20 * (1 + abs(value))
+                    assert high - low <= mpmath.mpf(10) ** -35 * (1 + abs(value))
+
+
+@pytest.mark.parametrize("expr", [sp.pi, -sp.sqrt(2), sp.Rational(1, 3), sp.Integer(-7), sp.exp(-30)], ids=str)
+def test_a_constant_is_enclosed_to_all_digits_but_the_last(expr, digits):
+    low, high = ends(enclosure._constant(expr))
+    with mpmath.workdps(100):
+        exact = mpmath.mpmathify(sp.N(expr, 100))
+        assert low <= exact <= high
+        assert high - low <= abs(exact) * mpmath.mpf(10) ** (2 - digits)
+        assert expr.is_Rational or high - low >= abs(exact) * mpmath.mpf(10) ** -digits
+
+
+def test_cells_are_halved_until_the_function_is_defined_on_each_and_no_further():
+    """t^2 - t + 0.26 is at least 0.01; on a cell of width 1/73 its two terms apart are not above zero."""
+    found = bound(sp.log(t**2 - t + sp.Rational(26, 100)), LOW, HIGH)
+    assert mpmath.log(100) <= found <= 1.01 * mpmath.log(100)
+    assert bound(sp.sin(10**6 * t), LOW, HIGH) >= 1
 
 
 ZEROS = [

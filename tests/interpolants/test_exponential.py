@@ -13,7 +13,7 @@ import interpolants as ip
 from interpolants.exponential import ancestral, noise_ratio, steps
 
 PATHS = [ip.linear(), ip.gvp(), ip.vp(), ip.edm(), ip.Path("t**2", "1-t")]
-TIMES = np.array([0.1, 0.25, 0.45, 0.5, 0.8, 0.9])
+TIMES = np.array([0.15, 0.25, 0.38, 0.5, 0.65, 0.75])
 h, r, q = sp.symbols("h r q", positive=True)
 
 
@@ -212,6 +212,30 @@ def test_eta_scales_the_noise_of_ddpm_and_at_zero_is_ddim():
     a, s = path.alpha(TIMES), path.sigma(TIMES)
     np.testing.assert_allclose(half.carry * a[:-1] + half.weights[:, 0], a[1:], rtol=1e-13)
     np.testing.assert_allclose((half.carry * s[:-1]) ** 2 + half.noise**2, s[1:] ** 2, rtol=1e-13)
+
+
+def test_predictions_of_another_noise_are_left_out():
+    """On the linear path with w = 20 (1 - t), w / g^2 = 10 t and d lambda = dt / (t (1 - t)), so that c is a power."""
+    times = np.linspace(0.3, 0.9, 13)
+    table = steps(ip.linear(), times, 3, w="20*(1-t)")
+    kept = ((1 - times[1:]) / (1 - times[:-1])) ** 10
+    np.testing.assert_allclose(table.noise, (1 - times[1:]) * np.sqrt(1 - kept**2), rtol=1e-10)
+    for n in range(2, 12):
+        expected = [True, kept[n - 1] > 0.3, kept[n - 1] * kept[n - 2] > 0.3]
+        assert (table.weights[n] != 0).tolist() == expected
+    assert 0 < (kept > 0.3).sum() < 12
+    assert (steps(ip.linear(), times, 3).weights[2:] != 0).all()
+
+
+def test_with_noise_no_prediction_is_amplified():
+    """A last step much longer than those before extrapolates far: for a smooth prediction, but not for a noisy one."""
+    times = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.99])
+    for w, bound in (("0.01*(1-t)", 8.0), (0, 100.0)):
+        weights = steps(ip.linear(), times, 3, variable="t", w=w).weights
+        amplification = np.abs(weights).sum(1) / weights.sum(1)
+        assert amplification.max() <= bound
+        assert (weights[2:4] != 0).all()  # even steps keep all three
+        assert (amplification[-1] > 8.0) == (w == 0)
 
 
 # Arguments

@@ -48,7 +48,7 @@ def test_limits_are_those_found_by_hand(expr, end, value):
         (sp.Piecewise((t**2, t <= R(1, 2)), ((1 - t) / 2, True)), 1, R(1, 2), 1),
         (sp.Piecewise((t, t <= R(1, 4)), (t**2, t <= R(1, 2)), (3 * t, True)), 1, 3, 0),
         (t * exp(1 + t), 0, sp.E, 1), (t * (2 + t) ** pi, 0, 2**pi, 1),
-        (sqrt(2) * (sin(t) ** 2 + cos(t) ** 2), 1, sqrt(2), 0),
+        *((c * (sin(t) ** 2 + cos(t) ** 2), 1, c, 0) for c in (sqrt(2), sqrt(3), pi, sp.E, log(2), R(1, 3))),
     ],
     ids=str,
 )  # fmt: skip

@@ -76,6 +76,8 @@ def test_ends_of_the_library_are_exact():
         ("1", "2-t", r"t = 0 must be the noise end, with alpha / sigma at most 1/4, got 1.000 / 2.000"),
         ("t", "1/t-1", r"t = 0 must be the noise end, .* got 0 / oo"),
         ("0", "1-t", r"log-SNR must increase"),
+        ("t", "0.99999-t", r"sigma must be finite, real and >= 0 on \(0, 1\); at t = 0\.9999\d+ it is -"),
+        ("t+sin(2*pi*t)/(2*pi)", "1-t-sin(2*pi*t)/(2*pi)", r"log-SNR must increase .* at t = 0.5 it is 0\.$"),
         ("t", "s", r"sigma: unknown name 's'"),
     ],
 )
@@ -100,19 +102,22 @@ def test_alpha_may_fall_where_the_ratio_still_rises():
 
 def test_unknown_quantities_are_refused_with_the_valid_ones():
     path, x = ip.linear(), torch.zeros(2, 3)
-    for call in (
-        lambda: path.target("velocty", x, x, 0.5),
-        lambda: path.conversion("velocty", "score"),
-        lambda: path.conversion("score", "velocty"),
-        lambda: path.convert(x, x, 0.5, source="velocty", target="velocty"),
-        lambda: path.ode("velocty"),
-        lambda: path.sde("velocty", w=1),
-        lambda: path.loss_weight("velocty", space="noise"),
-        lambda: path.loss_weight("noise", space="velocty"),
+    for where, call in (
+        ("target: quantity", lambda: path.target("velocty", x, x, 0.5)),
+        ("row: quantity", lambda: path.row("velocty")),
+        ("conversion: source", lambda: path.conversion("velocty", "score")),
+        ("conversion: target", lambda: path.conversion("score", "velocty")),
+        ("convert: source", lambda: path.convert(x, x, 0.5, source="velocty", target="velocty")),
+        ("ode: prediction", lambda: path.ode("velocty")),
+        ("sde: prediction", lambda: path.sde("velocty", w=1)),
+        ("loss_weight: prediction", lambda: path.loss_weight("velocty", space="noise")),
+        ("loss_weight: space", lambda: path.loss_weight("noise", space="velocty")),
+        ("error_terms: prediction", lambda: path.error_terms("velocty", space="noise")),
+        ("error_terms: space", lambda: path.error_terms("noise", space="velocty")),
+        ("weight: prediction", lambda: path.weight("min_snr", "velocty")),
     ):
-        with pytest.raises(
-            ValueError, match=r"must be one of velocity, score, noise, data, got 'velocty'. Did you mean"
-        ):
+        message = f"^{where} must be one of velocity, score, noise, data, got 'velocty'. Did you mean"
+        with pytest.raises(ValueError, match=message):
             call()
 
 
@@ -202,6 +207,8 @@ def test_after_takes_parameters_names_and_the_papers_time():
     assert ip.linear().after(t**2, name="squared").name == "squared"
     assert ip.linear().in_paper_time().after("t**2").data_end == 0
     assert ip.gvp().after("t") == ip.gvp()
+    with pytest.raises(ValueError, match=r"^time_map: a parameter must occur in an expression, got 'q'"):
+        ip.linear().after("t**p", p=2, q=3)
 
 
 @pytest.mark.parametrize(
@@ -232,6 +239,72 @@ def test_weight_is_that_of_the_prediction():
     assert linear.weight("3*t", "velocity")(0.5) == 1.5
     with pytest.raises(ValueError, match="weight: prediction must be one of"):
         linear.weight("min_snr", "velocty")
+
+
+def test_a_path_has_a_name_and_prints_as_an_equation():
+    path = ip.Path("t", "1-t")
+    assert path.name == "(t, 1 - t)"
+    assert repr(path) == "Path((t, 1 - t): x_t = (t) data + (1 - t) noise)"
+    assert path._repr_latex_() == (
+        r"$\displaystyle x_t = \left(t\right) \mathrm{data} + \left(1 - t\right) \mathrm{noise}$"
+    )
+    assert ip.Path("t", "1-t", name="straight").in_paper_time().name == "straight, paper time"
+    assert ip.Path.from_paper_time("1-t", "t", name="turned").name == "turned"
+
+
+def test_the_derived_functions_by_hand_and_derived_once():
+    path = ip.Path("t**2", "1-t")
+    by_hand = {"d_alpha": 2 * t, "d_sigma": -1, "wronskian": 2 * t - t**2, "log_snr": 2 * sp.log(t**2 / (1 - t))}
+    for name, expr in by_hand.items():
+        assert sp.expand(getattr(path, name).expr - expr) == 0
+        assert getattr(path, name) is getattr(path, name)
+    assert sp.expand(path.in_paper_time().wronskian.expr - (t**2 - 1)) == 0
+    for call in (lambda: path.row("score"), lambda: path.conversion("noise", "data"), lambda: path.ode("noise")):
+        assert call() is call() is not None
+    assert path.row("score") != path.row("noise")
+
+
+def test_equations_and_weights_of_the_straight_line_by_hand():
+    """v = (x - noise) / t, and v + sigma score = v + t v - x."""
+    linear, s = ip.linear(), 1 - t
+    ode, sde, forward, weight = (
+        linear.ode("noise"), linear.sde("velocity", "sigma"), linear.forward_sde(), linear.weight("min_snr", "noise"),
+    )  # fmt: skip
+    for found, by_hand in (
+        ((ode.a, ode.b, ode.w), (1 / t, -1 / t, 0)),
+        ((sde.a, sde.b, sde.w), (-1, 1 + t, 2 * s)),
+        (forward, (-1 / t, 2 * s / t)),
+        (linear.in_paper_time().forward_sde(), (-1 / s, 2 * t / s)),
+        (linear.row("score"), (0, -1 / s)),
+        (linear.error_terms("score", space="noise"), (-s, 0, 1)),
+        ((linear.loss_weight("noise", space="velocity"), weight), (t**-2, sp.Min(1, 5 * s**2 / t**2))),
+    ):
+        assert [sp.simplify(c.expr - expr) for c, expr in zip(found, by_hand, strict=True)] == [0] * len(by_hand)
+    assert linear.plot().get_suptitle() == "linear"
+
+
+def test_paths_are_equal_where_functions_and_direction_are():
+    path = ip.linear()
+    turned = path.in_paper_time()
+    assert (turned.alpha.expr, turned.sigma.expr) == (1 - t, t)
+    assert path != turned
+    assert path != "linear"
+    assert path == ip.Path("t", "1-t", name="other")
+    assert (path.end("noise"), path.end("data"), turned.end("noise"), turned.end("data")) == (0, 1, 1, 0)
+
+
+def test_the_interval_of_a_path_is_that_of_its_coefficients():
+    a, b = ip.linear().conversion("noise", "velocity")
+    assert ip.Path.interval(a, b, max_gain=2.0) == (0.5, 1.0)
+    assert 1 / ip.linear().interval(a, b)[0] == pytest.approx(1e3, rel=0.01)
+
+
+def test_an_end_may_keep_a_quarter_of_the_other():
+    ip.Path("1/4+3*t/4", "1-t")
+    ip.Path("t", "1-3*t/4")
+    for alpha, sigma, end in (("0.26+t", "1-t", 0), ("t", "1.26-t", 1)):
+        with pytest.raises(ValueError, match=rf"t = {end} must be the .* at most 1/4, got 0.2600 / 1.000\. Time runs"):
+            ip.Path(alpha, sigma)
 
 
 def test_a_path_in_the_papers_time_is_told_so():

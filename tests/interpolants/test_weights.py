@@ -156,6 +156,9 @@ def test_a_weight_in_log_snr_integrates_over_half_the_log_snr():
     snr = (t / (1 - t)) ** 2
     got = weights.sigmoid(2.0).in_log_snr().expr(t, 1 - t, "noise")
     assert sp.simplify(got - sp.diff(sp.log(snr), t) / 2 / (1 + sp.exp(-2) * snr)) == 0
+    truncated = weights.min_snr().in_log_snr().expr(t, 1 - t, "data")  # multiplied out: no pole is left at t = 0
+    assert sp.simplify(truncated - sp.Min(t / (1 - t) ** 3, 5 / (t * (1 - t)))) == 0
+    assert truncated.func == sp.Min
     got = weights.snr_truncated().in_log_snr().expr(t, 1 - t, "data")
     assert float(got.subs(t, sp.Rational(1, 4))) == pytest.approx(1 / (0.25 * 0.75))
     assert float(got.subs(t, sp.Rational(3, 4))) == pytest.approx(9 / (0.25 * 0.75))
@@ -164,10 +167,11 @@ def test_a_weight_in_log_snr_integrates_over_half_the_log_snr():
 @pytest.mark.parametrize("name", [*BY_HAND, "t**2"])
 @pytest.mark.parametrize("prediction", ["velocity", "noise"])
 def test_paper_time_mirrors_a_weight(name, prediction):
-    mirrored = weights.choose(name).expr(1 - t, t, prediction, towards_data=-1)
-    expected = weights.choose(name).expr(t, 1 - t, prediction).subs(t, 1 - t)
-    assert sp.simplify(mirrored - expected) == 0
-    assert float(mirrored.subs(t, sp.Rational(1, 5))) > 0
+    """On a path of which the one function holds 1 - t and the other does not."""
+    mirrored = weights.choose(name).expr(1 - t**2, t, prediction, towards_data=-1)
+    forward = weights.choose(name).expr(2 * t - t**2, 1 - t, prediction)
+    for time in (sp.Rational(1, 5), sp.Rational(2, 3)):
+        assert float(mirrored.subs(t, time)) == pytest.approx(float(forward.subs(t, 1 - time)), rel=1e-14)
 
 
 def test_choices_by_name_have_the_defaults_of_their_papers():
@@ -205,6 +209,11 @@ def test_choices_by_name_have_the_defaults_of_their_papers():
 def test_wrong_weights_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_what_is_neither_a_name_nor_an_expression_is_refused():
+    with pytest.raises(TypeError, match=r"^weight: must be text, a sympy expression or a number, got list\."):
+        weights.choose([1])
 
 
 def test_weights_are_equal_where_all_digits_of_their_parameters_are():

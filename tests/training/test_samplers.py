@@ -1,6 +1,8 @@
 """Samplers, on laws that are known exactly: the flow of a Gaussian, the moments and the density of a mixture."""
 
+import functools
 import gc
+import itertools
 import math
 
 import numpy as np
@@ -8,10 +10,14 @@ import pytest
 import torch
 from gaussian import conditional_mean_of_data
 from mixtures import Counted, exact_field, mixture, moments
+from scipy.stats import ks_2samp
 from strategies import LIBRARY
 
 import interpolants as ip
-from training import Field, log_likelihood, sample_ode, sample_sde
+from training import Field, encode, sample_ode, sample_sde
+from training.brownian import SampleNoise
+from training.multistep import ODE_METHODS as DERIVED
+from training.samplers import ODE_METHODS, SDE_METHODS
 
 MEAN, STD = 0.7, 0.5
 
@@ -38,14 +44,64 @@ def exact_flow(path, x):
     return MEAN + STD * (path.sigma(0.0) * x - path.alpha(0.0) * MEAN) / start
 
 
-@pytest.mark.parametrize(("method", "order"), [("euler", 1), ("midpoint", 2), ("heun2", 2), ("heun3", 3), ("rk4", 4)])
-def test_fixed_step_methods_converge_at_their_order_to_the_exact_flow(method, order):
-    path, x = ip.gvp(), torch.linspace(-2, 2, 9, dtype=torch.float64)[:, None]
-    errors = []
-    for num_steps in (20, 40):
-        samples = sample_ode(gaussian_field(path), x, num_steps=num_steps, method=method)
-        errors.append((samples - exact_flow(path, x)).abs().max().item())
-    assert math.log2(errors[0] / errors[1]) == pytest.approx(order, abs=0.3)
+def measured_order(path, method, grid, steps):
+    """log2 of the quotient of the errors at two numbers of steps, for Gaussian data, whose flow is known exactly."""
+    x = torch.linspace(-2, 2, 9, dtype=torch.float64)[:, None]
+    one = torch.ones(1, 1, dtype=torch.float64)
+    gaussian = ip.oracle.GaussianMixture(MEAN * one, STD * one[0], one[0])
+    field = Field(lambda x, t: gaussian.velocity(x, t, path), path)
+    (a0, s0), (a1, s1) = ((path.alpha(end), path.sigma(end)) for end in (0.0, 1.0))
+    widening = math.sqrt((a1**2 * STD**2 + s1**2) / (a0**2 * STD**2 + s0**2))
+    exact = a1 * MEAN + widening * (s0 * x - a0 * MEAN)
+    errors = [
+        (sample_ode(field, x, num_steps=n, method=method, grid=grid) - exact).abs().max().item()
+        for n in (steps, 2 * steps)
+    ]
+    return math.log2(errors[0] / errors[1])
+
+
+@pytest.mark.parametrize(
+    ("method", "order", "steps"),
+    [
+        ("euler", 1, 320), ("midpoint", 2, 80), ("heun2", 2, 80), ("heun3", 3, 80), ("rk4", 4, 40),
+        ("adams2", 2, 80), ("adams3", 3, 160), ("adams_pc2", 3, 80), ("adams_pc3", 4, 80),
+        ("ddim", 1, 40), ("exponential2", 2, 40), ("exponential3", 3, 160), ("exponential_pc2", 3, 40),
+        ("dpm_solver2", 2, 40), ("unipc2", 3, 40),
+    ],
+)  # fmt: skip
+def test_methods_converge_at_their_order_to_the_exact_flow(method, order, steps):
+    """On EDM's path, whose log-SNR is finite at both ends, in equal steps of it."""
+    grid = ip.time_grid.log_snr(100.0)
+    assert measured_order(ip.edm(), method, grid, steps) == pytest.approx(order, abs=0.15)
+
+
+@pytest.mark.parametrize(("method", "order"), [("dpm_solver3", 3), ("exponential_pc3", 4), ("unipc3", 4)])
+def test_methods_of_high_order_converge_at_it_on_a_mixture(method, order):
+    """Where the Gaussian above makes their leading error vanish."""
+    path, x = ip.edm(), torch.randn(32, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    field, grid = exact_field(path), ip.time_grid.log_snr(100.0)
+    exact = sample_ode(field, x, method="dopri8", rtol=1e-12, atol=1e-13)
+    errors = [
+        (sample_ode(field, x, num_steps=n, method=method, grid=grid) - exact).square().mean().sqrt().item()
+        for n in (200, 400)
+    ]
+    assert math.log2(errors[0] / errors[1]) == pytest.approx(order, abs=0.15)
+
+
+@pytest.mark.parametrize("path", [ip.linear(), ip.gvp()], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    ("method", "order"),
+    [("adams2", 2), ("adams3", 3), ("adams_pc2", 3), ("exponential2", 2), ("exponential3", 3), ("exponential_pc2", 2)],
+)
+def test_the_order_holds_up_to_data_without_noise(path, method, order):
+    """In equal steps of t; a corrected state on the data has the order of one that is not, as the docs say."""
+    x = torch.randn(32, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    field = exact_field(path)
+    exact = sample_ode(field, x, method="dopri8", rtol=1e-12, atol=1e-13)
+    errors = [
+        (sample_ode(field, x, num_steps=n, method=method) - exact).square().mean().sqrt().item() for n in (320, 640)
+    ]
+    assert math.log2(errors[0] / errors[1]) == pytest.approx(order, abs=0.2)
 
 
 @pytest.mark.parametrize("path", LIBRARY, ids=lambda p: p.name)
@@ -58,13 +114,35 @@ def test_any_prediction_on_any_path_flows_to_the_data(path, prediction, method):
     torch.testing.assert_close(samples, exact_flow(path, x), rtol=0.0, atol=3e-3)
 
 
+@pytest.mark.parametrize("prediction", ["velocity", "data", "noise"])
+@pytest.mark.parametrize("path", LIBRARY, ids=lambda p: p.name)
+@pytest.mark.parametrize("method", DERIVED)
+def test_derived_methods_take_any_prediction_on_any_path(method, path, prediction):
+    x = torch.randn(32, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    grid = "log_snr" if path.name == "vp" or DERIVED[method].variable == "log_snr" else "uniform"
+    samples = sample_ode(exact_field(path, prediction), x, num_steps=80, method=method, grid=grid)
+    exact = sample_ode(exact_field(path), x, method="dopri8", rtol=1e-10, atol=1e-10)
+    error = (samples - exact).square().mean().sqrt().item()
+    assert error < (0.1 if DERIVED[method].order == 1 else 0.01)
+
+
 @pytest.mark.parametrize(
-    ("method", "calls"), [("euler", 30), ("heun2", 60), ("midpoint", 60), ("heun3", 90), ("rk4", 120)]
+    ("method", "calls"),
+    [("euler", 30), ("heun2", 60), ("midpoint", 60), ("heun3", 90), ("rk4", 120)]
+    + [(method, 30 + (solver.order == 4)) for method, solver in DERIVED.items()],
 )
 def test_network_calls_of_ode_methods(method, calls):
     field = exact_field(ip.linear())
     sample_ode(field, torch.randn(4, 2, dtype=torch.float64), num_steps=30, method=method)
     assert field.model.calls == calls
+
+
+@pytest.mark.parametrize("method", SDE_METHODS)
+def test_network_calls_of_sde_methods(method):
+    field = exact_field(ip.linear())
+    w = None if method == "ancestral" else "sigma"
+    sample_sde(field, torch.randn(4, 2, dtype=torch.float64), w=w, num_steps=30, seed=0, method=method)
+    assert field.model.calls == (60 if method in ("srk", "heun", "midpoint") else 30)
 
 
 @pytest.mark.parametrize("num_steps", [1, 3, 7, 10, 49, 250])
@@ -111,6 +189,154 @@ def test_sde_samples_have_the_moments_of_the_mixture(path, w):
     # Five standard errors of 4,000 samples, and the bias of 100 Euler steps.
     torch.testing.assert_close(samples.mean(0), mean, rtol=0.0, atol=5 * 1.3 / math.sqrt(4000) + 0.03)
     torch.testing.assert_close(torch.cov(samples.T), covariance, rtol=0.0, atol=5 * 2.0 / math.sqrt(4000) + 0.05)
+
+
+EVERY_W = [*ip.diffusion.CHOICES, "3*t*(1-t)"]
+
+
+def projected(path, w, method, num_steps):
+    """4,000 samples along two directions, from a network that takes ten points at once, and as many of the mixture."""
+    exact = exact_field(path)
+
+    def network(x, t):
+        return exact.model(x.reshape(-1, 2), t.repeat_interleave(10)).reshape(x.shape)
+
+    noise = torch.randn(400, 10, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    samples = sample_sde(
+        Field(network, path), noise, w=w, num_steps=num_steps, seed=0, method=method, grid=ip.time_grid.log_snr(9.0)
+    )
+    others = mixture().sample(20_000, torch.Generator().manual_seed(2))
+    directions = torch.tensor([[1.0, 0.3], [-0.4, 1.0]], dtype=torch.float64)
+    return samples.reshape(-1, 2), samples.reshape(-1, 2) @ directions, others @ directions
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=lambda p: p.name)
+@pytest.mark.parametrize("w", EVERY_W)
+def test_derived_samples_have_the_law_of_the_mixture_for_every_w(path, w):
+    """Its mean, covariance, and two-sample tests by Kolmogorov and Smirnov: also of a w with a pole, which is met
+    exactly.
+    """
+    mean, covariance = moments()
+    samples, ours, exact = projected(path, w, "exponential3", 80)
+    torch.testing.assert_close(samples.mean(0), mean, rtol=0.0, atol=5 * 1.3 / math.sqrt(4000) + 0.01)
+    torch.testing.assert_close(torch.cov(samples.T), covariance, rtol=0.0, atol=5 * 2.0 / math.sqrt(4000) + 0.02)
+    assert min(ks_2samp(ours[:, k], exact[:, k]).pvalue for k in range(2)) > 1e-3
+
+
+@pytest.mark.parametrize("method", [method for method in SDE_METHODS if method not in ("exponential3", "ancestral")])
+def test_samples_of_every_method_have_the_law_of_the_mixture(method):
+    _, ours, exact = projected(ip.gvp(), "sin_squared", method, 400 if method.endswith("1") else 150)
+    assert min(ks_2samp(ours[:, k], exact[:, k]).pvalue for k in range(2)) > 1e-3
+
+
+@pytest.mark.parametrize("eta", [0.5, 1.0])
+def test_ancestral_samples_have_the_moments_of_the_mixture(eta):
+    mean, covariance = moments()
+    noise = torch.randn(4000, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    samples = sample_sde(exact_field(ip.gvp()), noise, num_steps=150, seed=0, method="ancestral", eta=eta)
+    torch.testing.assert_close(samples.mean(0), mean, rtol=0.0, atol=5 * 1.3 / math.sqrt(4000) + 0.02)
+    torch.testing.assert_close(torch.cov(samples.T), covariance, rtol=0.0, atol=5 * 2.0 / math.sqrt(4000) + 0.08)
+
+
+class Coupled(SampleNoise):
+    """One Brownian motion for every number of steps: its increments and integrals over long steps are made of short
+    ones.
+    """
+
+    total = 1024
+
+    def __init__(self, like, indices, seed):
+        super().__init__(like, indices, seed)
+        generator = torch.Generator().manual_seed(seed)
+        small = torch.randn(2, self.total, *like.shape, dtype=like.dtype, generator=generator)
+        self.increments, self.inner = small[0], small[0] / 2 + small[1] / math.sqrt(12)
+        self.place = 0
+
+    def over(self, count):
+        """W and U of the next step, as long as ``count`` short ones, both in units in which it has length 1."""
+        rows = slice(self.place, self.place + count)
+        self.place += count
+        before = self.increments[rows].cumsum(0) - self.increments[rows]
+        w, u = self.increments[rows].sum(0), (before + self.inner[rows]).sum(0)
+        return w / math.sqrt(count), u / count**1.5
+
+    def normal(self):
+        return self.over(self.total // self.steps)[0]
+
+    def __call__(self, start, stop, return_U=False):
+        self.step = int(start)
+        w, u = self.over(self.total // self.steps)
+        return (w, u) if return_U else w
+
+
+@pytest.mark.parametrize(
+    ("method", "order"),
+    [("euler", 1.0), ("heun", 1.0), ("midpoint", 1.0), ("srk", 1.5), ("exponential1", 1.0), ("exponential2", 1.0)],
+)
+def test_methods_converge_strongly_at_their_order(method, order, monkeypatch):
+    """To the solution along one Brownian path; the noise is additive, for which Euler's order is 1 and not 1/2."""
+    monkeypatch.setattr("training.samplers.SampleNoise", Coupled)
+    noise = torch.randn(400, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+    def sample(method, num_steps):
+        Coupled.steps = num_steps
+        return sample_sde(exact_field(ip.gvp()), noise, w="sin_squared", num_steps=num_steps, seed=0, method=method)
+
+    exact = sample("srk", 1024)
+    errors = [(sample(method, n) - exact).abs().mean().item() for n in (32, 256)]
+    assert math.log2(errors[0] / errors[1]) / 3 == pytest.approx(order, abs=0.15)
+
+
+@pytest.mark.parametrize(
+    ("method", "order"),
+    [("exponential1", 1), ("exponential2", 2), ("exponential3", 3), ("sde_dpm_solver2", 2), ("sde_dpm_solver3", 3)],
+)
+def test_the_drift_of_derived_sde_methods_is_integrated_at_its_order(method, order, monkeypatch):
+    """Without the noise's numbers the steps solve dx = (a x + b prediction) dt, the SDE's drift."""
+    monkeypatch.setattr(SampleNoise, "normal", lambda self: torch.zeros(self.shape, dtype=torch.float64))
+    path, grid = ip.edm(), ip.time_grid.log_snr(100.0)
+    noise = torch.randn(16, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+    def sample(num_steps, method=method):
+        settings = {"w": ip.diffusion.kl_optimal(0.5), "seed": 0, "grid": grid, "interval": (0.0, 1.0)}
+        return sample_sde(exact_field(path), noise, num_steps=num_steps, method=method, **settings)
+
+    exact = sample(4000, "sde_dpm_solver3")
+    errors = [(sample(n) - exact).square().mean().sqrt().item() for n in (400, 800)]
+    assert math.log2(errors[0] / errors[1]) == pytest.approx(order, abs=0.15)
+
+
+@pytest.mark.parametrize("method", ["heun", "midpoint", "srk"])
+def test_stages_lie_in_their_own_step_of_an_uneven_grid(method):
+    """The same scheme by hand on the drift and amplitude in t, with the same increments."""
+    path, times, m = ip.gvp(), [0.0, 0.1, 0.4, 0.5, 1.0], mixture()
+    noise = torch.randn(3, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    stream = SampleNoise(noise, range(3), 7)
+
+    def drift(t, x):
+        return m.velocity(x, t, path) + path.sigma(t) * m.score(x, t, path)
+
+    def amplitude(t):
+        return math.sqrt(2 * path.sigma(t))
+
+    x = noise
+    for start, stop in itertools.pairwise(times):
+        h = stop - start
+        w = math.sqrt(h) * stream.normal()
+        f, g = drift(start, x), amplitude(start)
+        if method == "heun":
+            last = x + h * f + g * w
+            x = x + h / 2 * (f + drift(stop, last)) + (g + amplitude(stop)) / 2 * w
+        elif method == "midpoint":
+            middle = start + h / 2
+            x = x + h * drift(middle, x + h / 2 * f + g * w / 2) + amplitude(middle) * w
+        else:  # SRA1 of Roessler (2010): c = 0, 3/4
+            u = h * w / 2 + h**1.5 * stream.normal() / math.sqrt(12)
+            third = start + 3 * h / 4
+            stage = x + 3 / 4 * h * f + 3 / 2 * amplitude(stop) * u / h
+            x = x + h * (f / 3 + 2 / 3 * drift(third, stage)) + amplitude(stop) * (w - u / h) + g * u / h
+    samples = sample_sde(exact_field(path), noise, w="sigma", seed=7, method=method, grid=times)
+    torch.testing.assert_close(samples, x, rtol=1e-8, atol=1e-8)
 
 
 def test_a_sample_of_a_seed_is_the_same_in_any_batch():
@@ -244,32 +470,189 @@ def test_a_network_in_training_mode_drops_no_class_while_it_samples_and_stays_in
         assert model.training
 
 
+# Back to the noise
+
+
+@pytest.mark.parametrize("method", ["euler", "heun2", "rk4"])
+@pytest.mark.parametrize("path", LIBRARY, ids=lambda p: p.name)
+def test_encoding_inverts_the_very_steps_of_a_fixed_method(method, path):
+    """Also where these are so few that the ODE itself is far off."""
+    noise = torch.randn(8, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    settings = {"num_steps": 12, "method": method, "grid": "cosine"}
+    data = sample_ode(exact_field(path), noise, **settings)
+    returned = encode(exact_field(path), data, rtol=1e-10, atol=1e-10, **settings)
+    torch.testing.assert_close(returned, noise, rtol=0.0, atol=1e-6)
+
+
+@pytest.mark.parametrize("per_sample", [False, True])
 @pytest.mark.parametrize("path", [ip.linear(), ip.gvp()], ids=lambda p: p.name)
-def test_log_likelihood_is_the_density_of_the_mixture(path):
-    x = mixture().sample(16, torch.Generator().manual_seed(0))
-    result = log_likelihood(exact_field(path), x, rtol=1e-7, atol=1e-8)
-    exact = mixture().log_prob(x, 1.0, path)
-    torch.testing.assert_close(result.nats, exact, rtol=0.0, atol=1e-4)
-    torch.testing.assert_close(result.bits_per_dim, -exact / (2 * math.log(2)), rtol=0.0, atol=1e-4)
+def test_encoding_and_decoding_return_within_the_tolerance_of_an_adaptive_method(path, per_sample):
+    data = mixture().sample(8, torch.Generator().manual_seed(0))
+    settings = {"rtol": 1e-7, "atol": 1e-8, "method": "dopri5", "per_sample": per_sample}
+    noise = encode(exact_field(path), data, **settings)
+    torch.testing.assert_close(sample_ode(exact_field(path), noise, **settings), data, rtol=0.0, atol=2e-5)
+    # Of Gaussian data the noise is known.
+    encoded = encode(gaussian_field(path), data[:, :1], **settings)
+    torch.testing.assert_close(exact_flow(path, encoded), data[:, :1], rtol=0.0, atol=2e-5)
 
 
-def test_log_likelihood_of_a_data_prediction_is_that_of_the_data_next_to_the_end():
-    x = mixture().sample(16, torch.Generator().manual_seed(0))
-    path = ip.linear()
-    result = log_likelihood(exact_field(path, "data"), x, rtol=1e-7, atol=1e-8)
-    stop = path.ode("data").interval()[1]
-    alpha = path.alpha(stop)
-    exact = mixture().log_prob(alpha * x, stop, path) + 2 * math.log(alpha)
-    torch.testing.assert_close(result.nats, exact, rtol=0.0, atol=1e-4)
+def test_a_step_too_long_to_invert_is_reported():
+    field = Field(lambda x, t: -9.0 * x, ip.linear())
+    with pytest.raises(ArithmeticError, match="encode: a step was not inverted by at most 100 iterations"):
+        encode(field, torch.ones(2, 2), method="euler", num_steps=2)
 
 
-def test_hutchinson_probes_estimate_the_same_density():
-    x = mixture().sample(8, torch.Generator().manual_seed(0))
-    exact = mixture().log_prob(x, 1.0, ip.gvp())
-    estimates = torch.stack([log_likelihood(exact_field(ip.gvp()), x, probes=4, seed=s).nats for s in range(30)])
-    assert estimates.std(0).min() > 0
-    standard_error = estimates.std(0) / math.sqrt(30)
-    assert ((estimates.mean(0) - exact).abs() < 5 * standard_error + 1e-3).all()
+# Steps of each sample's own
+
+
+@pytest.mark.parametrize("method", ["dopri5", "bosh3"])
+def test_with_steps_of_its_own_a_sample_does_not_depend_on_its_neighbours(method):
+    x = torch.randn(6, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    together = sample_ode(exact_field(ip.gvp()), x, method=method, per_sample=True)
+    alone = torch.cat([sample_ode(exact_field(ip.gvp()), row[None], method=method, per_sample=True) for row in x])
+    torch.testing.assert_close(together, alone, rtol=0.0, atol=1e-12)
+    coupled = torch.cat([sample_ode(exact_field(ip.gvp()), row[None], method=method) for row in x])
+    assert (sample_ode(exact_field(ip.gvp()), x, method=method) - coupled).abs().max() > 1e-6
+
+
+@pytest.mark.parametrize(("method", "power"), [("dopri5", 5), ("bosh3", 3)])
+def test_the_error_of_steps_of_its_own_follows_the_tolerance(method, power):
+    x = torch.randn(16, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    exact = sample_ode(exact_field(ip.linear()), x, method="dopri8", rtol=1e-12, atol=1e-13)
+    calls, errors = [], []
+    for tolerance in (1e-4, 1e-7):
+        field = exact_field(ip.linear())
+        samples = sample_ode(field, x, method=method, per_sample=True, rtol=tolerance, atol=tolerance)
+        calls.append(field.model.calls)
+        errors.append((samples - exact).abs().max().item())
+    assert errors[1] < 1e-5 < errors[0] < 1e-2
+    # A method of order p takes steps in proportion to tolerance^(1/p).
+    assert math.log(calls[1] / calls[0]) / math.log(1e3) == pytest.approx(1 / power, abs=0.12)
+
+
+@pytest.mark.parametrize(("method", "order"), [("dopri5", 5), ("bosh3", 3)])
+def test_the_tableaus_solve_polynomials_of_their_order(method, order):
+    """int of t^k over a step exactly for k < p, and the error estimate of the lower method for k < p - 1 alone."""
+    from training.adaptive import TABLEAUS
+
+    tableau = TABLEAUS[method]
+    nodes = np.array([0.0, *tableau.nodes])
+    weights = np.array([*tableau.stages[-1], 0.0])
+    for k in range(order):
+        assert weights @ nodes**k == pytest.approx(1 / (k + 1), abs=1e-14)
+        assert (abs(np.array(tableau.error) @ nodes**k) < 1e-14) == (k < order - 1)
+    for node, stage in zip(tableau.nodes, tableau.stages, strict=True):
+        assert sum(stage) == pytest.approx(node, abs=1e-14)
+
+
+# Another path than that of the training
+
+
+@pytest.mark.parametrize("sampled", [ip.gvp(), ip.vp(), ip.Path("t**2", "1-t")], ids=lambda p: p.name)
+def test_a_network_on_another_path_draws_the_same_samples(sampled):
+    """The flow of a law does not depend on the path, up to what is left of the data at t = 0."""
+    trained, change = ip.linear(), ip.match_snr(trained=ip.linear(), sampled=sampled)
+    network = exact_field(trained).model
+
+    def matched(x, t):
+        return change.predict(network, x, t, prediction="velocity", target="data")
+
+    noise = torch.randn(64, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    there = sample_ode(Field(matched, sampled, "data"), noise, method="exponential3", grid="log_snr", num_steps=200)
+    here = sample_ode(exact_field(trained), noise, method="dopri5", rtol=1e-8, atol=1e-9)
+    torch.testing.assert_close(there, here, rtol=0.0, atol=0.02 if sampled.alpha(0.0) > 0 else 2e-3)
+
+
+# What happens beside
+
+
+@pytest.mark.parametrize("method", ["euler", "rk4", "adams_pc2", "unipc3", "dopri5"])
+def test_the_callback_sees_the_start_of_every_step(method):
+    seen = []
+    field, noise = exact_field(ip.linear()), torch.randn(3, 2, dtype=torch.float64)
+    settings = {"num_steps": 8, "method": method}
+    sample_ode(field, noise, callback=lambda *start: seen.append(start), **settings)
+    numbers, times, states = zip(*seen, strict=True)
+    assert numbers == tuple(range(len(seen)))
+    if method != "dopri5":
+        trajectory = sample_ode(field, noise, trajectory=True, **settings)
+        torch.testing.assert_close(torch.stack(states), trajectory[:-1])
+        assert len(seen) == 8 + (method == "unipc3")
+        assert times[-1] == 7 / 8
+    assert times[0] == 0.0
+    assert sorted(times) == list(times)
+
+
+@pytest.mark.parametrize("method", SDE_METHODS)
+def test_the_callback_sees_the_start_of_every_step_of_an_sde(method):
+    seen, w = [], None if method == "ancestral" else "sigma"
+    field, noise = exact_field(ip.linear()), torch.randn(3, 2, dtype=torch.float64)
+    settings = {"num_steps": 8, "method": method, "seed": 0, "w": w, "grid": "cosine"}
+    sample_sde(field, noise, callback=lambda *start: seen.append(start), **settings)
+    numbers, times, states = zip(*seen, strict=True)
+    assert numbers == tuple(range(8))
+    assert times == tuple(ip.time_grid.cosine().times(ip.linear(), 8)[:-1])
+    torch.testing.assert_close(torch.stack(states), sample_sde(field, noise, trajectory=True, **settings)[:-1])
+
+
+def test_a_progress_bar_counts_the_steps(capsys):
+    noise = torch.randn(3, 2)
+    field = Field(lambda x, t: -x, ip.linear())
+    sample_ode(field, noise, num_steps=7, method="adams2", progress=True)
+    sample_sde(field, noise, w="sigma", num_steps=9, seed=0, progress=True)
+    sample_ode(field, noise, num_steps=7)
+    shown = capsys.readouterr().err
+    assert "7/7" in shown
+    assert "9/9" in shown
+    assert shown.count("100%") == 2
+
+
+def test_samples_can_take_part_in_autograd():
+    weight = torch.ones(2, requires_grad=True)
+    field = Field(lambda x, t: -x * weight, ip.linear())
+    noise = torch.randn(3, 2)
+    for samples in (
+        sample_ode(field, noise, num_steps=2),
+        sample_sde(field, noise, w="sigma", num_steps=2, seed=0),
+        encode(field, noise, method="dopri5"),
+    ):
+        assert not samples.is_inference()
+        (samples * weight).sum().backward()
+
+
+@pytest.mark.parametrize("method", ["heun2", "adams_pc2", "unipc2"])
+def test_the_state_may_be_wider_than_the_noise_and_the_network_narrower(method):
+    path, x, seen = ip.gvp(), torch.linspace(-2, 2, 9)[:, None], set()
+    exact = gaussian_field(path)
+
+    def network(state, t):
+        seen.add(state.dtype)
+        return exact.model(state.double(), t.double()).to(state.dtype)
+
+    samples = sample_ode(Field(network, path), x, method=method, state_dtype=torch.float64)
+    assert samples.dtype == torch.float32
+    assert seen == {torch.float32}
+    seen.clear()
+    low = sample_ode(Field(network, path, dtype=torch.bfloat16), x, method=method)
+    assert seen == {torch.bfloat16}
+    assert low.dtype == torch.float32
+    torch.testing.assert_close(low, samples, rtol=0.0, atol=0.02)
+    with pytest.raises(ValueError, match="state_dtype: must be floating point"):
+        sample_ode(Field(network, path), x, state_dtype=torch.int64)
+
+
+def test_times_of_ones_own():
+    field, noise = exact_field(ip.linear()), torch.randn(4, 2, dtype=torch.float64)
+    times = [0.0, 0.3, 0.7, 1.0]
+    x = noise
+    for start, stop in itertools.pairwise(times):
+        x = x + (stop - start) * mixture().velocity(x, start, ip.linear())
+    torch.testing.assert_close(sample_ode(field, noise, method="euler", grid=times), x)
+    torch.testing.assert_close(sample_sde(field, noise, w=0, grid=times, seed=0), x)
+    with pytest.raises(ValueError, match="interval: must be None where the grid is given by its times"):
+        sample_ode(field, noise, grid=times, interval=(0.0, 0.7))
+    with pytest.raises(ValueError, match=r"grid: must lie in \[0.00\d+, 1\], where the coefficients of the noise"):
+        sample_ode(exact_field(ip.linear(), "noise"), noise, grid=times)
 
 
 @pytest.mark.parametrize(
@@ -278,6 +661,10 @@ def test_hutchinson_probes_estimate_the_same_density():
         ({"method": "huen2"}, "method: must be one of euler, midpoint, heun2"),
         ({"num_steps": 0}, "num_steps: must be an integer of at least 1, got 0"),
         ({"num_steps": 2.5}, "num_steps: must be an integer"),
+        ({"grid": "linear"}, "grid: must be one of uniform, shifted, log_snr"),
+        ({"interval": (0.9, 0.1)}, r"interval: must be inside \[0, 1\] and not empty"),
+        ({"per_sample": True}, "per_sample: must be False for the method 'heun2'; it is for dopri5, bosh3"),
+        ({"per_sample": True, "method": "dopri5", "trajectory": True}, "trajectory: must be False with per_sample"),
     ],
 )
 def test_wrong_ode_input_is_refused(arguments, message):
@@ -294,6 +681,12 @@ def test_wrong_ode_input_is_refused(arguments, message):
         ({"w": "sigma", "num_steps": 0}, "num_steps: must be"),
         ({"w": "sigma", "interval": (0.9, 0.1)}, r"interval: must be inside \[0, 1\] and not empty"),
         ({"w": "sigma", "indices": [1]}, "indices: must have one index a sample, 2, got 1"),
+        ({"w": "sigma", "indices": [1, -1]}, "seed, indices: must be at least 0"),
+        ({"w": "sigma", "method": "milstein"}, "method: must be one of euler, srk, heun, midpoint, exponential1"),
+        ({}, "w: must be given, or None for the method ancestral, whose noise is eta's; got None for euler"),
+        ({"w": "sigma", "method": "ancestral"}, "w: must be given, or None for the method ancestral"),
+        ({"method": "ancestral", "eta": 2.0}, r"eta: must be in \[0, 1\]"),
+        ({"w": "-1", "method": "exponential1"}, "w: must be finite and >= 0"),
     ],
 )
 def test_wrong_sde_input_is_refused(arguments, message):
@@ -307,9 +700,42 @@ def test_an_interval_admits_a_w_with_a_pole():
     assert samples.isfinite().all()
 
 
-def test_a_network_that_returns_nan_is_reported():
-    field = Field(lambda x, t: torch.where(x > 100, x, math.nan), ip.linear())
-    with pytest.raises(ValueError, match="3 of 3 samples are not finite"):
-        sample_ode(field, torch.zeros(3, 2))
-    with pytest.raises(ValueError, match=r"noise: must be floating point of shape \(batch, \.\.\.\)"):
-        sample_ode(field, torch.zeros(3))
+@pytest.mark.parametrize("method", dict.fromkeys([*ODE_METHODS, *SDE_METHODS]))
+def test_a_network_that_returns_nan_is_reported_with_its_step_and_time(method):
+    times = []
+
+    def network(x, t):
+        times.append(t[0].item())
+        return torch.where(t[:, None] > 0.52, math.nan, -x)
+
+    field, noise = Field(network, ip.linear()), torch.ones(3, 2)
+    sampler = sample_ode
+    if method in SDE_METHODS and method not in ODE_METHODS:
+        sampler = functools.partial(sample_sde, seed=0, w=None if method == "ancestral" else "sigma")
+    with pytest.raises(ValueError, match="the network must return finite numbers, got a sum of nan in step") as error:
+        sampler(field, noise, method=method, num_steps=10)
+    assert f"at t = {times[-1]:.6g}" in str(error.value)
+    assert sum(time > 0.52 for time in times) == 1
+    if method in ("euler", "adams2", "exponential1"):
+        assert "in step 7 of 10, at t = 0.6." in str(error.value)
+
+
+def test_samples_that_overflow_are_reported():
+    with pytest.raises(ValueError, match="3 of 3 samples are not finite, although the network's output is"):
+        sample_ode(
+            Field(lambda x, t: torch.full_like(x, 3e37), ip.linear()),
+            torch.full((3, 2), 3.3e38),
+            num_steps=1,
+            method="euler",
+        )
+
+
+def test_a_network_of_another_shape_is_refused():
+    with pytest.raises(ValueError, match=r"the network must return the shape of x, \(3, 2\), got \(3, 1\)"):
+        sample_ode(Field(lambda x, t: x[:, :1], ip.linear()), torch.ones(3, 2), method="unipc2")
+
+
+def test_noise_has_a_batch():
+    for sampler in (sample_ode, encode):
+        with pytest.raises(ValueError, match=r"noise: must be floating point of shape \(batch, \.\.\.\)"):
+            sampler(exact_field(ip.linear()), torch.zeros(3))
