@@ -63,28 +63,32 @@ class Monitor:
         Raises:
             ValueError: If it is not finite.
         """
-        self._unread.append((max(self._step, 0) if step is None else step, t, prediction.sum()))
-        if prediction.device.type == "cpu":
-            self.read()
+        total, number = prediction.sum(), max(self._step, 0) if step is None else step
+        if total.device.type == "cpu":
+            self._require_finite(number, t, total.item())
+        else:
+            self._unread.append((number, t, total))
 
     def read(self) -> None:
-        """Look at the predictions that were not looked at yet.
+        """Look at the predictions that were not looked at yet, and wait for the device.
 
         Raises:
             ValueError: If one is not finite; the message has the step and the time of the first.
         """
-        if not self._unread:
-            return
-        sums = torch.stack([total for _, _, total in self._unread]).tolist()
-        for (step, t, _), total in zip(self._unread, sums, strict=True):
-            if not math.isfinite(total):
-                of = f" of {self.num_steps}" if self.num_steps is not None else ""
-                time = t if isinstance(t, float) else float(t.flatten()[0])
-                raise ValueError(
-                    f"sampling: the network must return finite numbers, got a sum of {total} in step {step + 1}{of}, "
-                    f"at t = {time:.6g}. Check its weights, and its input at that time."
-                )
-        self._unread.clear()
+        if self._unread:
+            sums = torch.stack([total for _, _, total in self._unread]).tolist()
+            for (step, t, _), total in zip(self._unread, sums, strict=True):
+                self._require_finite(step, t, total)
+            self._unread.clear()
+
+    def _require_finite(self, step: int, t: float | Tensor, total: float) -> None:
+        if not math.isfinite(total):
+            of = f" of {self.num_steps}" if self.num_steps is not None else ""
+            time = t if isinstance(t, float) else float(t.flatten()[0])
+            raise ValueError(
+                f"sampling: the network must return finite numbers, got a sum of {total} in step {step + 1}{of}, "
+                f"at t = {time:.6g}. Check its weights, and its input at that time."
+            )
 
     def finished(self, x: Tensor) -> Tensor:
         """The samples x, or the states of the trajectory up to them.

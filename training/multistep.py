@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -29,8 +30,9 @@ class Multistep:
         """Of convergence."""
         return self.predictions + self.corrected
 
-    def steps(self, path: Path, times: FloatArray, w: DiffusionLike = 0) -> Steps:
-        """The coefficients over the times.
+    @functools.lru_cache(maxsize=64)  # noqa: B019 - methods are constants of this module
+    def steps(self, path: Path, times: tuple[float, ...], w: DiffusionLike = 0) -> Steps:
+        """The coefficients over the times, derived at the first call: the batches of a run share them.
 
         The last state is not corrected, which would take a prediction at t = 1. On the data it then has one
         prediction more: where no noise is left it is the data, and errs by h^predictions, not by a power more.
@@ -43,7 +45,7 @@ class Multistep:
         weights[-1] = longer.weights[-1]
         return dataclasses.replace(table, weights=weights)
 
-    def _table(self, path: Path, times: FloatArray, order: int, w: DiffusionLike) -> Steps:
+    def _table(self, path: Path, times: tuple[float, ...], order: int, w: DiffusionLike) -> Steps:
         return steps(path, times, order, space=self.space, variable=self.variable, w=w)
 
     def refined_start(self, times: FloatArray) -> FloatArray:
@@ -107,9 +109,9 @@ def integrate(
         if 0 < n <= correct_until:
             x = _combined(base, corrector[n - 1], history)
         starts(n, x)
-        base = carry[n] * x
+        base = carry[n] * x if carry[n] != 1.0 else x
         if noise[n] > 0:
-            base = base.add_(normal(), alpha=noise[n])
+            base = base.add(normal(), alpha=noise[n])
         x = _combined(base, weights[n], history)
     return x
 

@@ -117,7 +117,7 @@ def sample_ode(
         network = _Network(field, noise, y, monitor)
         x = network.initial(noise, times[0], state_dtype)
         if derived is not None:
-            table = derived.steps(field.path, times)
+            table = derived.steps(field.path, tuple(times.tolist()))
             x = _derived(network, table, derived, x)
         elif per_sample:
             x = _each_by_itself(network, dynamics, x, times[0], times[-1], method, rtol, atol)
@@ -259,7 +259,7 @@ def sample_sde(
             table = (
                 exponential.ancestral(field.path, times, eta)
                 if derived is None
-                else derived.steps(field.path, times, w if w is not None else 0)
+                else derived.steps(field.path, tuple(times.tolist()), w if w is not None else 0)
             )
             x = _derived(network, table, derived or multistep.DDIM, x, stream)
         samples = monitor.finished(_to_the_data(network, equation, x, times[-1])).to(noise.dtype)

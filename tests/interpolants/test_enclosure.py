@@ -67,8 +67,8 @@ def test_the_series_encloses_the_taylor_coefficients_at_every_point_and_is_narro
 
 @pytest.mark.parametrize("expr", [sp.pi, -sp.sqrt(2), sp.Rational(1, 3), sp.Integer(-7), sp.exp(-30)], ids=str)
 def test_a_constant_is_enclosed_to_all_digits_but_the_last(expr, digits):
-    low, high = ends(enclosure._constant(expr))
     with mpmath.workdps(100):
+        low, high = ends(enclosure._constant(expr))
         exact = mpmath.mpmathify(sp.N(expr, 100))
         assert low <= exact <= high
         assert high - low <= abs(exact) * mpmath.mpf(10) ** (2 - digits)

@@ -76,9 +76,13 @@ def test_ends_of_the_library_are_exact():
         ("1", "2-t", r"t = 0 must be the noise end, with alpha / sigma at most 1/4, got 1.000 / 2.000"),
         ("t", "1/t-1", r"t = 0 must be the noise end, .* got 0 / oo"),
         ("0", "1-t", r"log-SNR must increase"),
+        ("t*(1-t)", "(1-t)**2", r"t = 1 must be the data end, .* got 0 / 0\."),
+        ("t", "1-t-2*exp(-1000000*(t-0.3)**2)", r"sigma must be finite, real and >= 0 on \(0, 1\); at t = 0\.3 "),
+        ("t", "1-t-2*exp(-1000000*(t-0.7)**2)", r"sigma must be finite, real and >= 0 on \(0, 1\); at t = 0\.7 "),
         ("t", "0.99999-t", r"sigma must be finite, real and >= 0 on \(0, 1\); at t = 0\.9999\d+ it is -"),
         ("t+sin(2*pi*t)/(2*pi)", "1-t-sin(2*pi*t)/(2*pi)", r"log-SNR must increase .* at t = 0.5 it is 0\.$"),
-        ("t", "s", r"sigma: unknown name 's'"),
+        ("t", "s", r"^sigma: unknown name 's'"),
+        ("s", "1-t", r"^alpha: unknown name 's'"),
     ],
 )
 def test_what_is_no_path_is_refused_with_the_reason_and_the_time(alpha, sigma, message):
@@ -308,7 +312,9 @@ def test_an_end_may_keep_a_quarter_of_the_other():
 
 
 def test_a_path_in_the_papers_time_is_told_so():
-    with pytest.raises(ValueError, match=r"it decreases everywhere: Path.from_paper_time takes data at 0"):
+    hint = r" \(it decreases everywhere: Path.from_paper_time takes data at 0\)"
+    with pytest.raises(ValueError, match=rf"must increase from noise to data{hint}, the sign of alpha' sigma - "):
         ip.Path("1-t", "t")
-    with pytest.raises(ValueError, match=r"from noise to data, the sign"):
-        ip.Path("t+sin(2*pi*t)/2", "1-t")
+    for alpha, sigma in (("t+sin(2*pi*t)/2", "1-t"), ("(t+sin(2*pi*t)/2)/10", "1-t"), ("1/2", "1/2")):
+        with pytest.raises(ValueError, match=r"must increase from noise to data, the sign of alpha' sigma - "):
+            ip.Path(alpha, sigma)
