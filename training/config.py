@@ -15,9 +15,10 @@ import jsonargparse
 import torch
 
 import interpolants
+from interpolants.time_grid import CHOICES as GRIDS
 from training.checkpoint import flat
 from training.objectives import InterpolantLoss
-from training.samplers import ADAPTIVE_METHODS, FIXED_METHODS
+from training.samplers import ADAPTIVE_METHODS, ODE_METHODS, SDE_METHODS
 
 
 @dataclass(frozen=True)
@@ -110,20 +111,22 @@ class ODEConfig:
     """The ODE sampler.
 
     Args:
-        method: Of torchdiffeq, such as euler, heun2 or dopri5.
-        num_steps: Of a fixed-step method.
+        method: Such as heun2, dopri5, adams_pc2 or unipc2; the table is in training/samplers.py.
+        num_steps: Of a method with fixed steps.
+        grid: The times of the steps: uniform, shifted, log_snr, edm, cosine or optimized.
     """
 
     method: str = "heun2"
     num_steps: int = 50
+    grid: str = "uniform"
 
     def __post_init__(self) -> None:
-        methods = (*FIXED_METHODS, *ADAPTIVE_METHODS)
-        _require(self.method in methods, "sampling.ode.method", f"one of {', '.join(methods)}", self.method)
+        _require(self.method in ODE_METHODS, "sampling.ode.method", f"one of {', '.join(ODE_METHODS)}", self.method)
         _require(self.num_steps >= 1, "sampling.ode.num_steps", "at least 1", self.num_steps)
+        _require(self.grid in GRIDS, "sampling.ode.grid", f"one of {', '.join(GRIDS)}", self.grid)
 
     def __str__(self) -> str:
-        return f"ODE, {self.method}" + (f", {self.num_steps} steps" if self.method in FIXED_METHODS else "")
+        return f"ODE, {self.method}" + ("" if self.method in ADAPTIVE_METHODS else _steps(self.num_steps, self.grid))
 
 
 @dataclass(frozen=True)
@@ -132,18 +135,30 @@ class SDEConfig:
 
     Args:
         w: Squared noise amplitude: the name of a choice, such as sigma or sin_squared, or text in t.
-        num_steps: Of Euler-Maruyama.
+        num_steps: Number of steps.
+        method: Such as euler, heun or exponential2.
+        grid: The times of the steps: uniform, shifted, log_snr, edm, cosine or optimized.
     """
 
     w: str = "sigma"
     num_steps: int = 250
+    method: str = "euler"
+    grid: str = "uniform"
 
     def __post_init__(self) -> None:
         interpolants.diffusion.choose(self.w)
+        methods = [method for method in SDE_METHODS if method != "ancestral"]  # which has no w
+        _require(self.method in methods, "sampling.sde.method", f"one of {', '.join(methods)}", self.method)
         _require(self.num_steps >= 1, "sampling.sde.num_steps", "at least 1", self.num_steps)
+        _require(self.grid in GRIDS, "sampling.sde.grid", f"one of {', '.join(GRIDS)}", self.grid)
 
     def __str__(self) -> str:
-        return f"SDE, w = {self.w}, {self.num_steps} steps"
+        method = "" if self.method == "euler" else f", {self.method}"
+        return f"SDE, w = {self.w}{method}{_steps(self.num_steps, self.grid)}"
+
+
+def _steps(num_steps: int, grid: str) -> str:
+    return f", {num_steps} steps" + ("" if grid == "uniform" else f", {grid}")
 
 
 @dataclass(frozen=True)

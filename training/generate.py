@@ -36,10 +36,18 @@ def draw(field: Field, sampler: ODEConfig | SDEConfig, settings: SamplingConfig)
         rows = range(start, min(start + settings.batch_size, settings.num_samples))
         x, y = noise[rows].to(device), labels[rows].to(device)
         if isinstance(sampler, ODEConfig):
-            drawn = sample_ode(field, x, num_steps=sampler.num_steps, method=sampler.method, y=y)
+            drawn = sample_ode(field, x, num_steps=sampler.num_steps, method=sampler.method, grid=sampler.grid, y=y)
         else:
             drawn = sample_sde(
-                field, x, w=sampler.w, num_steps=sampler.num_steps, seed=settings.seed, y=y, indices=rows
+                field,
+                x,
+                w=sampler.w,
+                num_steps=sampler.num_steps,
+                seed=settings.seed,
+                method=sampler.method,
+                grid=sampler.grid,
+                y=y,
+                indices=rows,
             )
         samples.append(drawn.cpu())
     return torch.cat(samples), labels

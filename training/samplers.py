@@ -97,7 +97,8 @@ def sample_ode(
         state_dtype: Of the integration: float32, or the wider dtype of the noise, where None.
 
     Returns:
-        Samples at t = 1, shape (batch, ...), or (num_steps + 1, batch, ...) with ``trajectory``.
+        Samples at t = 1, shape (batch, ...), or (num_steps + 1, batch, ...) with ``trajectory``, one state more for a
+        method of order four.
 
     Raises:
         ValueError: If the method or an argument is not valid, or the network's output is not finite; the message has

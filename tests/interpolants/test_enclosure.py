@@ -59,6 +59,8 @@ def test_the_series_encloses_the_taylor_coefficients_at_every_point_and_is_narro
                 low, high = ends(mpmath.iv.mpf(coefficient))
                 assert low - mpmath.mpf(10) ** -20 <= value <= high + mpmath.mpf(10) ** -20
             if place == middle:
+                low, high = ends(mpmath.iv.mpf(at_middle[0]))
+                assert low <= exact[0] <= high
                 for coefficient, value in zip(at_middle, exact, strict=True):
                     low, high = ends(mpmath.iv.mpf(coefficient))
                     assert abs((low + high) / 2 - value) <= mpmath.mpf(10) ** -20 * (1 + abs(value))
@@ -116,8 +118,14 @@ def test_polynomials_are_bounded_by_their_extremes(coefficients, low, width):
      ("sqrt(t-1/2)", "a root of what may be negative")],
 )  # fmt: skip
 def test_what_cannot_be_enclosed_is_refused(text, message):
-    with pytest.raises(ArithmeticError, match=message):
+    with pytest.raises(ArithmeticError, match=rf"^enclosure: {message}\.$"):
         bound(parse(text), LOW, HIGH)
+
+
+@pytest.mark.parametrize("text", ["1/t", "1/(1-t)**2", "sqrt(t)", "log(t)", "log(1-t)"])
+def test_what_is_singular_at_the_very_edge_is_refused(text):
+    with pytest.raises(ArithmeticError, match=r"^enclosure: a (power|root|logarithm) of what may be"):
+        bound(parse(text), sp.Integer(0), sp.Integer(1))
 
 
 def test_unknown_functions_and_constants_are_refused():

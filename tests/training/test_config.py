@@ -113,6 +113,12 @@ def test_an_unknown_flag_is_refused_with_the_nearest(flag, nearest):
         (["--prediction", "speed"], "prediction must be one of velocity, score, noise, data, got 'speed'"),
         (["--space", "speed"], "space must be one of velocity, score, noise, data, got 'speed'"),
         (["--sampling.ode.method", "eulr"], "config: sampling.ode.method must be one of .*got 'eulr'"),
+        (
+            ["--sampling.ode.grid", "log-snr"],
+            "sampling.ode.grid must be one of uniform, shifted, log_snr.*got 'log-snr'",
+        ),
+        (["--sampling.sde.grid", "log-snr"], "sampling.sde.grid must be one of uniform.*got 'log-snr'"),
+        (["--sampling.sde.method", "ancestral"], "sampling.sde.method must be one of euler, srk.*got 'ancestral'"),
         (["--sampling.sde.w", "sgma"], "w: unknown name 'sgma'.*Named choices: constant, sigma"),
         (["--sampling.num_samples", "1"], "config: sampling.num_samples must be at least 2, got 1"),
         (["--device", "abacus"], "config: device must be available, got 'abacus'"),
@@ -128,6 +134,8 @@ def test_a_wrong_value_is_one_clear_line(arguments, message):
 
 def test_a_sampler_says_what_it_is():
     assert str(ODEConfig("heun2", 25)) == "ODE, heun2, 25 steps"
+    assert str(ODEConfig("adams_pc2", 12, "edm")) == "ODE, adams_pc2, 12 steps, edm"
+    assert str(SDEConfig("sigma", 40, "exponential2", "cosine")) == "SDE, w = sigma, exponential2, 40 steps, cosine"
     assert str(ODEConfig("dopri5", 25)) == "ODE, dopri5"
     assert str(SDEConfig("1 - t", 10)) == "SDE, w = 1 - t, 10 steps"
 

@@ -19,7 +19,16 @@ def field():
     return Field(model, ip.linear())
 
 
-@pytest.mark.parametrize("sampler", [ODEConfig("heun2", 4), SDEConfig("sigma", 4)], ids=str)
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        ODEConfig("heun2", 4),
+        ODEConfig("unipc2", 4, "edm"),
+        SDEConfig("sigma", 4),
+        SDEConfig("sigma", 4, "exponential2", "cosine"),
+    ],
+    ids=str,
+)
 def test_samples_do_not_depend_on_the_batch_in_which_they_are_drawn(field, sampler):
     settings = SamplingConfig(num_samples=7, batch_size=7, seed=3)
     samples, labels = draw(field, sampler, settings)
