@@ -46,6 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _path(alpha: str, sigma: str | None, parameters: dict[str, float]) -> Path:
     if sigma is None and alpha not in library.LIBRARY and not alpha.isidentifier():
         raise ValueError(f"sigma: must be given after alpha = {alpha!r}, such as 1-t.")
+    if sigma is None and parameters:
+        raise ValueError(f"--parameter: must not be given with a path of the library, got {', '.join(parameters)}.")
+    if "name" in parameters:
+        raise ValueError("--parameter: must be another name than 'name', which is that of the path.")
     return library.by_name(alpha) if sigma is None else Path(alpha, sigma, name=None, **parameters)
 
 

@@ -13,7 +13,7 @@ import sympy as sp
 import torch
 from torch import Tensor
 
-from interpolants.compile import compiled
+from interpolants.compile import compiled, sampled
 from interpolants.limits import leading, limit
 
 _TRACING = (torch._C._TorchDispatchModeKey.FAKE, torch._C._TorchDispatchModeKey.PROXY)
@@ -175,7 +175,7 @@ def _check_range(low: float, high: float) -> None:
 def check_not_negative(expr: sp.Expr, where: str, name: str) -> None:
     """Raise ValueError unless ``expr`` is finite and >= 0 at a thousand times inside (0, 1)."""
     times = np.linspace(0.0, 1.0, 1003)[1:-1]
-    values = Coefficient(expr)(times)
+    values = np.broadcast_to(sampled(expr, times), times.shape)
     bad = np.flatnonzero(~(values >= 0) | ~np.isfinite(values))
     if bad.size:
         time, value = times[bad[0]], values[bad[0]]

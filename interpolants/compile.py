@@ -118,7 +118,7 @@ def sampled_slope(expr: sp.Expr, times: np.ndarray[Any, Any]) -> np.ndarray[Any,
     if not expr.has(t):
         return np.zeros_like(times)
     with torch.inference_mode(False), torch.enable_grad():
-        time = torch.tensor(times, dtype=torch.float64, requires_grad=True)
+        time = torch.tensor(times, dtype=torch.float64, device="cpu", requires_grad=True)
         (slope,) = torch.autograd.grad(lambdified(stable(expr), "torch")(time).sum(), time)
     values: np.ndarray[Any, Any] = slope.numpy()
     return values

@@ -41,7 +41,8 @@ def bound(expr: sp.Expr, low: sp.Rational, high: sp.Rational, cells: int = 4) ->
     before = iv.dps
     iv.dps = DIGITS
     try:
-        return max(_bound_on_cell(expr, a, b, MAX_DEPTH) for a, b in itertools.pairwise(edges))
+        with mpmath.workdps(DIGITS):  # else the bound would be rounded to nearest
+            return max(_bound_on_cell(expr, a, b, MAX_DEPTH) for a, b in itertools.pairwise(edges))
     finally:
         iv.dps = before
 

@@ -35,6 +35,7 @@ from interpolants.expression import t
 from interpolants.path import Path
 from interpolants.simplify import simplified
 from interpolants.time_change import time_at_log_snr
+from interpolants.time_grid import as_times
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -274,7 +275,4 @@ def _checked(path: Path, times: Any) -> FloatArray:
     """The times as an array of float64."""
     if not isinstance(path, Path) or path.data_end != 1:
         raise ValueError(f"path: must be a Path with data at t = 1, got {path!r}.")
-    grid = np.asarray(times, dtype=np.float64)
-    if grid.ndim != 1 or len(grid) < 2 or not (np.diff(grid) > 0).all() or not 0 <= grid[0] < grid[-1] <= 1:
-        raise ValueError(f"times: must be at least two increasing numbers in [0, 1], got {times!r}.")
-    return grid
+    return as_times(times, "times")

@@ -55,15 +55,17 @@ def limit(expr: sp.Expr, end: int) -> sp.Expr:
     near, nearer = _probes(expr, end)
     if abs(nearer) > 1.15 * abs(near) and abs(nearer) > 1:  # a logarithm grows by a factor of two from one to the other
         return sp.oo if nearer > 0 else -sp.oo
-    for candidate in (_substituted(expr, end), sp.Integer(0)):
-        if candidate.is_number and _confirmed(candidate, near, nearer):
-            return candidate
+    candidate = _substituted(expr, end)
+    if candidate.is_number and _confirmed(candidate, near, nearer):
+        return candidate
     try:
         coefficient, power = leading(expr, end)
     except ArithmeticError:
         if abs(nearer) < abs(near) / 1.15 and near * nearer > 0:  # as 1 / log(s) does
             return sp.Integer(0)
         raise
+    if power < 0:
+        return sp.oo if coefficient > 0 else -sp.oo
     return sp.Integer(0) if power > 0 else coefficient
 
 
@@ -163,7 +165,9 @@ def _recognised(value: mpmath.mpf) -> sp.Expr:
     """A rational of small denominator where the value is one to 25 digits, else the number itself."""
     with mpmath.workdps(_DIGITS):
         nearest = Fraction(str(mpmath.nstr(value, 40))).limit_denominator(1000)
-        if abs(value - mpmath.mpf(nearest.numerator) / nearest.denominator) <= mpmath.mpf(10) ** -25 * abs(value):
+        if abs(value - mpmath.mpf(nearest.numerator) / nearest.denominator) <= mpmath.mpf(10) ** -25 * min(
+            1, abs(value)
+        ):
             return sp.Rational(nearest.numerator, nearest.denominator)
         return sp.Float(value, 30)
 

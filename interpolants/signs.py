@@ -32,16 +32,16 @@ class Unknown(Exception):  # noqa: N818 - not an error
 
 def sign(enclose: Callable[[Interval], Interval]) -> int:
     """1 or -1 where that is the sign on all cells of what ``enclose`` encloses, 0 where it is not clear."""
-    time = cells()
+    time, expected = cells(), np.empty(0)
     for _ in range(2):
         low, high = enclose(time)
         unclear = ~((low > 0) | (high < 0))
         clear = np.sign(low[~unclear])
         if unclear.sum() > _MAX_UNCLEAR or np.any(clear != clear[:1]):
             return 0
+        expected = clear[:1] if clear.size else expected
         if not unclear.any():
-            return int(clear[0])
-        expected = clear[:1]
+            return int(expected[0])
         edges = np.linspace(time[0][unclear], time[1][unclear], _PARTS + 1)
         time = edges[:-1].ravel(), edges[1:].ravel()
     low, high = enclose(time)

@@ -210,8 +210,8 @@ CHOICES: Final[dict[str, Callable[[], TimeGrid]]] = {
 }
 
 
-def choose(grid: TimeGridLike) -> TimeGrid:
-    """A TimeGrid from one, from the name of a choice, or from the times themselves.
+def choose(grid: TimeGridLike) -> TimeGrid | FloatArray:
+    """A TimeGrid from one or from the name of a choice; or the times, if these are given.
 
     Raises:
         ValueError: If a name is unknown, or the times are not increasing numbers in [0, 1].
@@ -222,10 +222,21 @@ def choose(grid: TimeGridLike) -> TimeGrid:
         if grid not in CHOICES:
             raise ValueError(f"grid: must be one of {', '.join(CHOICES)}, or increasing times, got {grid!r}.")
         return CHOICES[grid]()
-    given = np.asarray(grid, dtype=np.float64)
-    if given.ndim != 1 or len(given) < 2 or not (np.diff(given) > 0).all() or given[0] < 0 or given[-1] > 1:
-        raise ValueError(f"grid: must be at least two increasing times in [0, 1], or a name, got {grid!r}.")
-    return TimeGrid("given", lambda path, u: given.copy())
+    return as_times(grid, "grid")
+
+
+def as_times(values: Any, where: str) -> FloatArray:
+    """The values as an array of float64, if they are at least two increasing times in [0, 1]; else ValueError."""
+    try:
+        times = np.asarray(values, dtype=np.float64).copy()
+    except (TypeError, ValueError):
+        times = np.empty(0)
+    if times.ndim != 1 or len(times) < 2 or not (np.diff(times) > 0).all() or not 0 <= times[0] < times[-1] <= 1:
+        raise ValueError(
+            f"{where}: must be at least two increasing times in [0, 1], got {values!r}. "
+            "time_grid.edm().times(path, num_steps) gives such."
+        )
+    return times
 
 
 def _levels(path: Path, low: float, high: float) -> tuple[float, float]:

@@ -20,4 +20,4 @@ def test_code_of_the_readme_runs(code):
 
 
 def test_both_uses_are_shown():
-    assert len(BLOCKS) == 3
+    assert len(BLOCKS) == 4

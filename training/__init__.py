@@ -5,9 +5,9 @@ from training.guidance import Guidance
 from training.likelihood import Likelihood, dequantize, log_likelihood
 from training.objectives import InterpolantLoss
 from training.official import official_w, sample_official_ode, sample_official_sde
-from training.samplers import encode, sample_ode, sample_sde
+from training.samplers import ODE_METHODS, SDE_METHODS, encode, sample_ode, sample_sde
 
 __all__ = [
-    "Field", "Guidance", "InterpolantLoss", "Likelihood", "dequantize", "encode", "log_likelihood", "official_w",
-    "sample_ode", "sample_official_ode", "sample_official_sde", "sample_sde",
+    "ODE_METHODS", "SDE_METHODS", "Field", "Guidance", "InterpolantLoss", "Likelihood", "dequantize", "encode",
+    "log_likelihood", "official_w", "sample_ode", "sample_official_ode", "sample_official_sde", "sample_sde",
 ]  # fmt: skip

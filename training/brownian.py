@@ -33,8 +33,8 @@ class SampleNoise:
     def __init__(self, like: Tensor, indices: Sequence[int], seed: int) -> None:
         if len(indices) != len(like):
             raise ValueError(f"indices: must have one index a sample, {len(like)}, got {len(indices)}.")
-        if seed < 0 or any(index < 0 for index in indices):
-            raise ValueError(f"seed, indices: must be at least 0, got {seed!r} and {min(indices, default=0)!r}.")
+        if not isinstance(seed, int) or seed < 0 or any(index < 0 for index in indices):
+            raise ValueError(f"seed, indices: must be integers of at least 0, got {seed!r}, {list(indices)!r}.")
         self.shape, self.step = like.shape, 0
         self._like = like
         self._streams = [stream(seed, int(index), like.device) for index in indices]

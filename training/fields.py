@@ -139,7 +139,10 @@ class Field:
                 )
             t = t.to(x.device)
         dtype = torch.promote_types(self.dtype or x.dtype, torch.float32)  # bfloat16 would round 0.998 to 1
-        time = torch.as_tensor(t, dtype=dtype, device=x.device).expand(x.shape[0])
+        if isinstance(t, Tensor):
+            time = t.to(x.device, dtype).expand(x.shape[0])
+        else:  # filled on the device: nothing is copied to it, and a graph of it can be captured
+            time = torch.full((x.shape[0],), t, dtype=dtype, device=x.device)
         if self.guidance.scale == 1.0:
             return self._evaluate(x, time, y)
         # Before the time is looked at: what is wrong should not come to light half way through sampling.

@@ -9,8 +9,7 @@ ODE methods, with the calls of the network a step and the order of convergence:
 
     of torchdiffeq                   euler 1, 1; midpoint, heun2 2, 2; heun3 3, 3; rk4 4, 4; and adaptive ones
     adams2, adams3                   1, 2 and 1, 3    Adams-Bashforth on the velocity
-    adams_pc2, adams_pc3             1, 3 and 1, 4    each state corrected once its prediction is known: the fewest
-                                                      calls for an error where the velocity is smooth in t
+    adams_pc2, adams_pc3             1, 3 and 1, 4    each state corrected once its prediction is known
     ddim                             1, 1             exact for a constant prediction of the data
     exponential2, exponential3       1, 2 and 1, 3    exact for a polynomial prediction of the data in t
     exponential_pc2, exponential_pc3 1, 3 and 1, 4    the same, corrected
@@ -20,7 +19,7 @@ ODE methods, with the calls of the network a step and the order of convergence:
 
 Those of order four make one more step, a short first one. The orders of methods on the data hold where the log-SNR
 at t = 1 is finite; where no noise is left at all, a corrected state errs as one that is not, and a polynomial in the
-log-SNR does not reach the end: give these a grid such as "log_snr" or "edm".
+log-SNR does not reach the end: for dpm_solver and unipc take a grid such as "log_snr" from some twenty steps on.
 """
 
 from __future__ import annotations
@@ -86,14 +85,15 @@ def sample_ode(
         num_steps: Of a method with fixed steps; an adaptive one takes its own, and this is only the number of states of
             its trajectory.
         method: One of ``ODE_METHODS``; the table is in the module.
-        grid: The times of the steps: from ``interpolants.time_grid``, or its name, or the num_steps + 1 times.
+        grid: The times of the steps: from ``interpolants.time_grid``, or its name, or the times themselves, which start
+            at the noise; ``num_steps`` is then not used.
         y: Labels, shape (batch,), or None.
         rtol, atol: Tolerances of an adaptive method.
         per_sample: Each sample takes steps of its own, and does not depend on its neighbours: for dopri5 and bosh3.
         interval: Where to integrate; None is where the drift's coefficients are bounded.
         trajectory: Return all states, not only the last. Without it only the current one is kept.
         progress: Show a progress bar.
-        callback: Called as callback(step, t, x) at the start of every step.
+        callback: Called as callback(step, t, x) at the start of every step; it must not change x.
         state_dtype: Of the integration: float32, or the wider dtype of the noise, where None.
 
     Returns:
@@ -104,6 +104,7 @@ def sample_ode(
         ValueError: If the method or an argument is not valid, or the network's output is not finite; the message has
             the step and its time.
     """
+    _check_inputs(field, "noise", noise, y)
     _check_method(method, ODE_METHODS)
     derived = multistep.ODE_METHODS.get(method)
     dynamics = field.path.ode(field.prediction)
@@ -145,11 +146,12 @@ def encode(
     state_dtype: torch.dtype | None = None,
     max_iterations: int = 100,
 ) -> Tensor:
-    r"""The noise from which ``sample_ode`` with the same arguments draws ``data``.
+    r"""The noise from which ``sample_ode`` with the same arguments (whose defaults differ) draws ``data``.
 
     An adaptive method integrates the ODE from t = 1 to t = 0, which inverts its flow up to its tolerance. The map
     x_n -> x_{n+1} of a fixed step is itself inverted, by the iteration x <- x + (x_{n+1} - step(x)) until that is below
-    the tolerance, so that the samples are the data however few the steps are.
+    the tolerance, so that the samples are the data however few the steps are; it takes several times the calls of the
+    step.
 
     Args:
         data: Shape (batch, ...).
@@ -166,6 +168,7 @@ def encode(
         ValueError: As in ``sample_ode``.
         ArithmeticError: If a step cannot be inverted, being too long.
     """
+    _check_inputs(field, "data", data, y)
     _check_method(method, (*FIXED_METHODS, *ADAPTIVE_METHODS))
     dynamics = field.path.ode(field.prediction)
     times = _times(field, num_steps, grid, interval, dynamics.interval)
@@ -216,12 +219,13 @@ def sample_sde(
         noise: State at t = 0, standard normal, shape (batch, ...).
         w: Squared noise amplitude, data units^2 per unit time: from ``interpolants.diffusion``, or an expression.
         num_steps: Number of steps.
-        seed: Of the Brownian path. Sample i of a seed has the same Brownian path in whatever batch it stands.
+        seed: Of the noise. With one method and grid, sample i of a seed has the same noise in whatever batch it stands.
         method: euler (1 call of the network a step), or srk, heun, midpoint (2 calls), of torchsde; or derived, with 1
             call: exponential1, 2 and 3, exact for a polynomial prediction of the data in t whatever w is;
             sde_dpm_solver2 and 3, the same in the log-SNR; ancestral, which has no w: DDIM with noise, and DDPM.
         eta: Of ``ancestral``: 0 is DDIM, 1 DDPM.
-        grid: The times of the steps: from ``interpolants.time_grid``, or its name, or the num_steps + 1 times.
+        grid: The times of the steps: from ``interpolants.time_grid``, or its name, or the times themselves, which start
+            at the noise; ``num_steps`` is then not used.
         y: Labels, shape (batch,), or None.
         indices: The i of each sample; None numbers the batch from 0.
         interval: Where to integrate; None is where the drift's coefficients are bounded.
@@ -235,17 +239,19 @@ def sample_sde(
             the method meets it and no ``interval`` is given; if another argument is not valid, or the network's output
             is not finite.
     """
+    _check_inputs(field, "noise", noise, y)
     _check_method(method, SDE_METHODS)
     if (w is None) != (method == "ancestral"):
         raise ValueError(
             f"w: must be given, or None for the method ancestral, whose noise is eta's; got {w!r} for {method}."
         )
+    if eta != 1.0 and method != "ancestral":
+        raise ValueError(f"eta: must be 1 for the method {method}, got {eta!r}; it is for ancestral. The noise is w's.")
     derived = multistep.SDE_METHODS.get(method)
     equation = field.path.ode(field.prediction) if w is None else field.path.sde(field.prediction, w=w)
     if method in TORCHSDE_METHODS:
         if interval is None:
-            # That of an exact velocity: a pole of w score at an end is no error of a network.
-            field.path.sde("velocity", w=w).require_finite()
+            _check_bounded(field, w)
         times = _times(field, num_steps, grid, interval, equation.interval)
     else:
         times = _times(field, num_steps, grid, interval, _bounded_conversion(field, "data"))
@@ -274,10 +280,6 @@ class _Network:
     """The network's predictions for states that are kept in a wider dtype than it works in, under the monitor's eye."""
 
     def __init__(self, field: Field, like: Tensor, y: Tensor | None, monitor: Monitor) -> None:
-        if not like.is_floating_point() or like.dim() < 2:
-            raise ValueError(
-                f"noise: must be floating point of shape (batch, ...), got {like.dtype} of shape {tuple(like.shape)}."
-            )
         self.field, self.y, self.dtype, self.monitor = field, y, like.dtype, monitor
 
     def initial(self, values: Tensor, start: float | None, state_dtype: torch.dtype | None) -> Tensor:
@@ -462,11 +464,10 @@ def _times(
 ) -> FloatArray:
     """The times of the steps; ``bounded`` is where the coefficients are."""
     chosen = time_grid.choose(grid)
-    if not isinstance(grid, (str, TimeGrid)):
+    if not isinstance(chosen, TimeGrid):
         if interval is not None:
             raise ValueError(f"interval: must be None where the grid is given by its times, got {interval!r}.")
-        times = chosen.times(field.path, num_steps)
-        start, stop = bounded()
+        times, (start, stop) = chosen, bounded()
         if times[0] < start or times[-1] > stop:
             raise ValueError(
                 f"grid: must lie in [{start:.6g}, {stop:.6g}], where the coefficients of the {field.prediction} are "
@@ -478,11 +479,33 @@ def _times(
     return chosen.times(field.path, num_steps, bounded() if interval is None else interval)
 
 
+def _check_bounded(field: Field, w: DiffusionLike | None) -> None:
+    """Raise unless the drift of an exact velocity is bounded: a pole of w score at an end is no error of a network."""
+    assert w is not None, "torchsde's methods have one"
+    try:
+        field.path.sde("velocity", w=w).require_finite()
+    except ValueError as error:
+        derived = ", ".join(multistep.SDE_METHODS)
+        raise ValueError(f"{error} Or pass interval=, or take {derived}, which solve any w without it.") from None
+
+
 def _check_per_sample(method: str, trajectory: bool) -> None:
     if method not in TABLEAUS:
         raise ValueError(f"per_sample: must be False for the method {method!r}; it is for {', '.join(TABLEAUS)}.")
     if trajectory:
         raise ValueError("trajectory: must be False with per_sample, whose samples are at different times.")
+
+
+def _check_inputs(field: Field, name: str, values: Tensor, y: Tensor | None) -> None:
+    if not isinstance(field, Field):
+        raise TypeError(f"field: must be a training.Field, got {type(field).__name__}. Field(model, path) is one.")
+    if not isinstance(values, Tensor):
+        raise TypeError(f"{name}: must be a torch.Tensor, got {type(values).__name__}.")
+    if not values.is_floating_point() or values.dim() < 2:
+        shape = tuple(values.shape)
+        raise ValueError(f"{name}: must be floating point of shape (batch, ...), got {values.dtype} of shape {shape}.")
+    if y is not None and len(y) != len(values):
+        raise ValueError(f"y: must have one label a sample, {len(values)}, got {len(y)}.")
 
 
 def _check_method(method: str, valid: Sequence[str]) -> None:

@@ -28,9 +28,15 @@ def largest(expr):
 @pytest.mark.parametrize("text", FUNCTIONS)
 def test_a_bound_is_above_every_value_and_near_the_largest(text):
     expr = parse(text)
-    found, value = bound(expr, LOW, HIGH), largest(expr)
-    assert found >= value
+    with mpmath.workdps(60):
+        found, value = bound(expr, LOW, HIGH), largest(expr)
+        assert found >= value
     assert found <= 1.5 * value + 1e-9
+
+
+def test_a_bound_is_not_rounded_down():
+    with mpmath.workdps(60):
+        assert bound(t / 3, sp.Integer(0), sp.Integer(1)) >= mpmath.mpf(1) / 3
 
 
 def ends(interval):

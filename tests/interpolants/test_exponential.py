@@ -244,7 +244,7 @@ def test_with_noise_no_prediction_is_amplified():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"times": [0.5]}, "times: must be at least two increasing numbers in"),
+        ({"times": [0.5]}, "times: must be at least two increasing times in"),
         ({"times": [0.5, 0.5]}, "times: must be"),
         ({"times": [0.0, 1.1]}, "times: must be"),
         ({"times": [-0.1, 1.0]}, "times: must be"),

@@ -168,3 +168,27 @@ def test_a_rational_is_recognised_at_twenty_five_digits_and_not_at_twenty():
         assert limits._recognised(1000 + third * 0) == 1000
         assert limits._recognised(mpmath.mpf(1) / 1009).is_Float
         assert float(limits._recognised(mpmath.pi + 0)) == pytest.approx(float(sp.pi), rel=1e-16)
+
+
+@pytest.mark.parametrize(
+    ("expr", "end", "expected"),
+    [
+        (sp.sin(t) / t / 10**20, 0, sp.Integer(10) ** -20),
+        (t ** sp.Rational(-1, 1000), 0, sp.oo),
+        (-((1 - t) ** sp.Rational(-1, 1000)), 1, -sp.oo),
+    ],
+    ids=str,
+)
+def test_what_is_small_or_grows_slowly_is_not_taken_for_zero_or_finite(expr, end, expected):
+    assert limit(expr, end) == expected
+
+
+def test_a_limit_that_is_too_slow_to_be_confirmed_is_refused():
+    with pytest.raises(ArithmeticError, match="no limit was found"):
+        limit(parse("1/2 - 70/(1-log(t))"), 0)
+
+
+def test_a_large_number_is_not_taken_for_a_rational():
+    c, power = limits.leading(10**30 * sp.acos(t), 1)  # acos(1 - s) = sqrt(2 s) + ...
+    assert power == sp.Rational(1, 2)
+    assert float(c) == pytest.approx(1e30 * 2**0.5, rel=1e-15)

@@ -83,6 +83,8 @@ def test_names_parameters_and_latex(capsys):
         (["t**2"], "sigma: must be given after alpha = 't**2', such as 1-t."),
         (["__import__('os')", "1-t"], "alpha: unknown call"),
         (["t**p", "1-t", "--parameter", "p"], "--parameter: must be NAME=NUMBER, such as p=2, got 'p'"),
+        (["vp", "--parameter", "p=2"], "--parameter: must not be given with a path of the library, got p."),
+        (["t**name", "1-t", "--parameter", "name=2"], "--parameter: must be another name than 'name'"),
         (["t", "1-t", "--parameter", "p=2"], "a parameter must occur in an expression, got 'p'"),
     ],
 )

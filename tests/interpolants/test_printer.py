@@ -82,7 +82,7 @@ def test_every_function_in_as_many_digits_as_are_asked_for(expr, by_hand):
         (R(1, 3), lambda c: 3 * c - 1), (sp.sqrt(2), lambda c: c**2 - 2),
         (R(1, 3) + t, lambda c: 3 * c - 4), (sp.sqrt(2) * t, lambda c: c**2 - 2),
     ],
-    ids=str,
+    ids=["third", "root", "third + t", "root t"],
 )  # fmt: skip
 def test_constants_are_correct_beyond_the_digits_that_are_asked_for(expr, is_zero):
     with mpmath.workdps(60):

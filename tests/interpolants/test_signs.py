@@ -230,3 +230,14 @@ def test_polynomials_in_time_are_decided_exactly(root, scale):
     assert not is_zero(sp.Abs(t - inside) - (t - inside))
     assert is_zero(sp.Abs(t + inside) - (t + inside))
     assert is_zero(sp.sqrt((t - 1 - inside) ** 2) - (1 + inside - t))
+
+
+def test_a_cell_whose_every_part_is_unclear_has_no_sign():
+    """Its neighbours are positive, and it is not until the last round that it is looked at as it is."""
+    hard = signs.cells()[0][40], signs.cells()[1][40]
+
+    def enclose(time):
+        inside = (time[0] >= hard[0]) & (time[1] <= hard[1])
+        return np.where(inside, -1.0, 1.0), np.full_like(time[0], 2.0)
+
+    assert signs.sign(enclose) == 0

@@ -130,7 +130,9 @@ def test_a_choice_is_a_grid_a_name_or_times():
     assert time_grid.choose("edm").name == "edm(7)"
     assert time_grid.choose(ALL[0]) is ALL[0]
     for times in ([0.0, 0.3, 1.0], np.array([0.0, 0.3, 1.0]), torch.tensor([0.0, 0.3, 1.0], dtype=torch.float64)):
-        np.testing.assert_array_equal(time_grid.choose(times).times(ip.linear(), 2), [0.0, 0.3, 1.0])
+        np.testing.assert_array_equal(time_grid.choose(times), [0.0, 0.3, 1.0])
+    given = [0.1, 0.5, 0.9]
+    np.testing.assert_array_equal(time_grid.choose(given), given)
 
 
 @pytest.mark.parametrize(
@@ -139,6 +141,8 @@ def test_a_choice_is_a_grid_a_name_or_times():
         (lambda: time_grid.choose("linear"), "grid: must be one of uniform, shifted, log_snr, edm, cosine, optimized"),
         (lambda: time_grid.choose([0.0, 0.0, 1.0]), "grid: must be at least two increasing times"),
         (lambda: time_grid.choose([0.5]), "grid: must be at least two"),
+        (lambda: time_grid.choose(time_grid.edm), "grid: must be at least two"),
+        (lambda: ip.exponential.steps(ip.linear(), "edm", 2), r"times: .*got 'edm'. time_grid.edm\(\).times\(path"),
         (lambda: time_grid.choose([-0.1, 1.0]), "grid: must be at least two"),
         (lambda: time_grid.choose([0.0, 1.1]), "grid: must be at least two"),
         (lambda: time_grid.choose([[0.0, 1.0]]), "grid: must be at least two"),

@@ -352,8 +352,8 @@ def test_a_sample_of_a_seed_is_the_same_in_any_batch():
     assert not torch.allclose(whole[0] - noise[0], whole[1] - noise[1])
 
 
-@pytest.mark.parametrize("sampler", ["ode", "sde"])
-def test_only_the_current_state_is_kept(sampler):
+@pytest.mark.parametrize("method", ["euler", "rk4", *DERIVED, *SDE_METHODS[1:]])
+def test_only_the_current_state_and_the_last_predictions_are_kept(method):
     """The number of tensors of the state's size that are alive does not grow with the steps."""
     alive = []
     gc.collect()
@@ -364,12 +364,33 @@ def test_only_the_current_state_is_kept(sampler):
         return torch.zeros_like(x)
 
     field, noise = Field(network, ip.linear()), torch.randn(1234, 2)
-    if sampler == "ode":
-        sample_ode(field, noise, num_steps=30, method="euler")
+    if method in ODE_METHODS:
+        sample_ode(field, noise, num_steps=30, method=method)
     else:
-        sample_sde(field, noise, w="sigma", num_steps=30, seed=0)
+        w = None if method == "ancestral" else "sigma"
+        sample_sde(field, noise, w=w, num_steps=30, seed=0, method=method)
     gc.unfreeze()
-    assert max(alive[5:]) <= alive[4]
+    assert max(alive[8:]) <= max(alive[4:8])
+
+
+@pytest.mark.parametrize("method", ["euler", "adams_pc2", "unipc2"])
+def test_a_compiled_network_is_compiled_once(method):
+    """Its times are tensors: a new time is no new graph."""
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    def network(x, t):
+        return -x * t[:, None]
+
+    torch.compiler.reset()
+    noise = torch.randn(4, 2)
+    compiled = Field(torch.compile(network, backend=backend, fullgraph=True), ip.linear())
+    samples = sample_ode(compiled, noise, num_steps=8, method=method)
+    assert len(graphs) == 1
+    torch.testing.assert_close(samples, sample_ode(Field(network, ip.linear()), noise, num_steps=8, method=method))
 
 
 def test_a_trajectory_runs_from_the_noise_to_the_samples():
@@ -649,6 +670,12 @@ def test_times_of_ones_own():
         x = x + (stop - start) * mixture().velocity(x, start, ip.linear())
     torch.testing.assert_close(sample_ode(field, noise, method="euler", grid=times), x)
     torch.testing.assert_close(sample_sde(field, noise, w=0, grid=times, seed=0), x)
+    part = sample_ode(field, noise, method="euler", grid=[0.1, 0.5])  # then one Euler step to t = 1
+    x = 0.9 * noise
+    for start, stop in ((0.1, 0.5), (0.5, 1.0)):
+        x = x + (stop - start) * mixture().velocity(x, start, ip.linear())
+    torch.testing.assert_close(part, x)
+    sample_ode(exact_field(ip.linear(), "noise"), noise, grid=[0.01, 0.3, 1.0])
     with pytest.raises(ValueError, match="interval: must be None where the grid is given by its times"):
         sample_ode(field, noise, grid=times, interval=(0.0, 0.7))
     with pytest.raises(ValueError, match=r"grid: must lie in \[0.00\d+, 1\], where the coefficients of the noise"):
@@ -681,17 +708,21 @@ def test_wrong_ode_input_is_refused(arguments, message):
         ({"w": "sigma", "num_steps": 0}, "num_steps: must be"),
         ({"w": "sigma", "interval": (0.9, 0.1)}, r"interval: must be inside \[0, 1\] and not empty"),
         ({"w": "sigma", "indices": [1]}, "indices: must have one index a sample, 2, got 1"),
-        ({"w": "sigma", "indices": [1, -1]}, "seed, indices: must be at least 0"),
+        ({"w": "sigma", "indices": [1, -1]}, "seed, indices: must be integers of at least 0"),
         ({"w": "sigma", "method": "milstein"}, "method: must be one of euler, srk, heun, midpoint, exponential1"),
         ({}, "w: must be given, or None for the method ancestral, whose noise is eta's; got None for euler"),
         ({"w": "sigma", "method": "ancestral"}, "w: must be given, or None for the method ancestral"),
         ({"method": "ancestral", "eta": 2.0}, r"eta: must be in \[0, 1\]"),
+        ({"w": "sigma", "eta": 0.5}, "eta: must be 1 for the method euler, got 0.5"),
+        ({"w": "sigma", "seed": None}, "seed, indices: must be integers of at least 0, got None"),
+        ({"w": "kl_optimal"}, "Or pass interval=, or take exponential1, exponential2"),
+        ({"w": "sigma", "y": torch.zeros(3)}, "y: must have one label a sample, 2, got 3"),
         ({"w": "-1", "method": "exponential1"}, "w: must be finite and >= 0"),
     ],
 )
 def test_wrong_sde_input_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
-        sample_sde(exact_field(ip.linear()), torch.zeros(2, 2), seed=0, **arguments)
+        sample_sde(exact_field(ip.linear()), torch.zeros(2, 2), **({"seed": 0} | arguments))
 
 
 def test_an_interval_admits_a_w_with_a_pole():
@@ -735,7 +766,14 @@ def test_a_network_of_another_shape_is_refused():
         sample_ode(Field(lambda x, t: x[:, :1], ip.linear()), torch.ones(3, 2), method="unipc2")
 
 
+def test_wrong_types_are_refused():
+    with pytest.raises(TypeError, match=r"field: must be a training.Field, got function. Field\(model, path\) is one"):
+        sample_ode(lambda x, t: x, torch.zeros(2, 2))
+    with pytest.raises(TypeError, match=r"data: must be a torch.Tensor, got ndarray"):
+        encode(exact_field(ip.linear()), np.zeros((2, 2)))
+
+
 def test_noise_has_a_batch():
-    for sampler in (sample_ode, encode):
-        with pytest.raises(ValueError, match=r"noise: must be floating point of shape \(batch, \.\.\.\)"):
+    for sampler, name in ((sample_ode, "noise"), (encode, "data")):
+        with pytest.raises(ValueError, match=name + r": must be floating point of shape \(batch, \.\.\.\)"):
             sampler(exact_field(ip.linear()), torch.zeros(3))
