@@ -114,6 +114,14 @@ def test_any_prediction_on_any_path_flows_to_the_data(path, prediction, method):
     torch.testing.assert_close(samples, exact_flow(path, x), rtol=0.0, atol=3e-3)
 
 
+def test_implicit_adams_iterates_to_its_tolerance_over_equal_steps():
+    x = torch.linspace(-2, 2, 9, dtype=torch.float64)[:, None]
+    samples = sample_ode(gaussian_field(ip.gvp()), x, method="implicit_adams", num_steps=64, rtol=1e-8, atol=1e-9)
+    torch.testing.assert_close(samples, exact_flow(ip.gvp(), x), rtol=0.0, atol=1e-6)
+    with pytest.raises(ValueError, match="grid: must have equal steps for the method implicit_adams"):
+        sample_ode(gaussian_field(ip.gvp()), x, method="implicit_adams", grid="cosine")
+
+
 @pytest.mark.parametrize("prediction", ["velocity", "data", "noise"])
 @pytest.mark.parametrize("path", LIBRARY, ids=lambda p: p.name)
 @pytest.mark.parametrize("method", DERIVED)
