@@ -33,7 +33,8 @@ class SampleNoise:
     def __init__(self, like: Tensor, indices: Sequence[int], seed: int) -> None:
         if len(indices) != len(like):
             raise ValueError(f"indices: must have one index a sample, {len(like)}, got {len(indices)}.")
-        if not isinstance(seed, int) or seed < 0 or any(index < 0 for index in indices):
+        given = [seed, *indices]
+        if any(not isinstance(n, (int, np.integer)) or isinstance(n, bool) or n < 0 for n in given):
             raise ValueError(f"seed, indices: must be integers of at least 0, got {seed!r}, {list(indices)!r}.")
         self.shape, self.step = like.shape, 0
         self._like = like

@@ -19,7 +19,8 @@ class Field:
     """A network, the path it was trained on, and what it predicts.
 
     Args:
-        model: Called as ``model(x, t, y)``, or ``model(x, t)`` where y is None, with x of shape (batch, ...) and t of
+        model: Called as ``model(x, t, y)``, or ``model(x, t)`` where y is None, with x, which it must not change, of
+            shape (batch, ...) and t of
             shape (batch,), float32 or the wider dtype of x; returns the shape of x. Any callable serves.
         path: The path of its training, data at t = 1.
         prediction: What it predicts: velocity, score, noise or data.

@@ -119,8 +119,9 @@ def sample_ode(
         times = derived.refined_start(times)
     if method == "implicit_adams" and np.ptp(np.diff(times)) > 1e-9:
         raise ValueError("grid: must have equal steps for the method implicit_adams, got others. Take adams_pc2.")
+    _check_tolerances(rtol, atol)
     if per_sample:
-        _check_per_sample(method, trajectory)
+        _check_per_sample(field, method, trajectory)
     monitor = Monitor(None if method in ADAPTIVE_METHODS else len(times) - 1, progress, callback, trajectory)
     with torch.inference_mode(), field.evaluation_mode(), monitor:
         network = _Network(field, noise, y, monitor)
@@ -168,8 +169,8 @@ def encode(
         field, num_steps, grid, y, per_sample, interval, progress, callback, state_dtype: As in ``sample_ode``.
 
     Returns:
-        Shape (batch, ...), standard normal for data of the law of the network. Where the interval ends before 1, the
-        data stands for the state there.
+        Shape (batch, ...), standard normal for data of the law of the network. Where the interval ends before 1, as for
+        a predicted data on the linear path, the data stands for the state there, and decoding errs by that step.
 
     Raises:
         ValueError: As in ``sample_ode``.
@@ -179,8 +180,11 @@ def encode(
     _check_method(method, (*FIXED_METHODS, *ADAPTIVE_METHODS))
     dynamics = field.path.ode(field.prediction)
     times = _times(field, num_steps, grid, interval, dynamics.interval)
+    _check_tolerances(rtol, atol)
+    if max_iterations < 1:
+        raise ValueError(f"max_iterations: must be at least 1, got {max_iterations!r}.")
     if per_sample:
-        _check_per_sample(method, trajectory=False)
+        _check_per_sample(field, method, trajectory=False)
     fixed = method in FIXED_METHODS
     monitor = Monitor(len(times) - 1 if fixed else None, progress, callback)
     with torch.inference_mode(), field.evaluation_mode(), monitor:
@@ -294,7 +298,7 @@ class _Network:
         dtype = state_dtype or torch.promote_types(values.dtype, torch.float32)
         if not dtype.is_floating_point:
             raise ValueError(f"state_dtype: must be floating point, got {dtype}.")
-        x = values.detach().to(dtype)
+        x = values.detach().to(dtype, copy=True)  # the caller's stays as it is
         return x if start is None else float(self.field.path.sigma(start)) * x
 
     def __call__(self, x: Tensor, time: Tensor | float, rows: Tensor | None = None, step: int | None = None) -> Tensor:
@@ -384,7 +388,9 @@ def _derived(
 
     def predict(n: int, state: Tensor) -> Tensor:
         prediction = network(state, times[n], step=n)
-        return torch.add(b[n] * prediction, state, alpha=a[n]) if converts else prediction
+        if not converts:
+            return prediction.clone()  # it is kept for the next steps, and the network may write to it again
+        return torch.add(b[n] * prediction, state, alpha=a[n])
 
     def starts(n: int, state: Tensor) -> None:
         network.monitor.start_of_step(n, times[n], state)
@@ -401,7 +407,9 @@ def _by_torchsde(
 ) -> Tensor:
     steps = torch.tensor([0.0, len(times) - 1.0], dtype=torch.float64)
     unit = _UnitSteps(network, equation, x, times, TORCHSDE_METHODS[method], stream)
-    states = torchsde.sdeint(unit, x.flatten(1), steps, bm=stream, dt=1.0, method=method)
+    # torchsde draws from torch's default generator to learn shapes: what the caller draws from it is not to change.
+    with torch.random.fork_rng([] if x.device.type == "cpu" else [x.device], device_type=x.device.type):
+        states = torchsde.sdeint(unit, x.flatten(1), steps, bm=stream, dt=1.0, method=method)
     last: Tensor = states[-1]
     return last.reshape(x.shape)
 
@@ -496,7 +504,14 @@ def _check_bounded(field: Field, w: DiffusionLike | None) -> None:
         raise ValueError(f"{error} Or pass interval=, or take {derived}, which solve any w without it.") from None
 
 
-def _check_per_sample(method: str, trajectory: bool) -> None:
+def _check_tolerances(rtol: float, atol: float) -> None:
+    if not (0 <= rtol < math.inf and 0 <= atol < math.inf and rtol + atol > 0):
+        raise ValueError(f"rtol, atol: must be finite and >= 0, and not both 0, got {rtol!r}, {atol!r}.")
+
+
+def _check_per_sample(field: Field, method: str, trajectory: bool) -> None:
+    if isinstance(field.guidance.y_negative, Tensor) and field.guidance.y_negative.dim():
+        raise ValueError("per_sample: must be False with one guidance.y_negative a sample. Give one class for all.")
     if method not in TABLEAUS:
         raise ValueError(f"per_sample: must be False for the method {method!r}; it is for {', '.join(TABLEAUS)}.")
     if trajectory:
@@ -508,7 +523,7 @@ def _check_inputs(field: Field, name: str, values: Tensor, y: Tensor | None) -> 
         raise TypeError(f"field: must be a training.Field, got {type(field).__name__}. Field(model, path) is one.")
     if not isinstance(values, Tensor):
         raise TypeError(f"{name}: must be a torch.Tensor, got {type(values).__name__}.")
-    if not values.is_floating_point() or values.dim() < 2:
+    if not values.is_floating_point() or values.dim() < 2 or len(values) == 0:
         shape = tuple(values.shape)
         raise ValueError(f"{name}: must be floating point of shape (batch, ...), got {values.dtype} of shape {shape}.")
     if y is not None and len(y) != len(values):

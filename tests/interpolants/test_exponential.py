@@ -209,6 +209,7 @@ def test_eta_scales_the_noise_of_ddpm_and_at_zero_is_ddim():
     np.testing.assert_allclose(ddim.weights, ode.weights, rtol=1e-12)
     np.testing.assert_allclose(ddim.carry, ode.carry, rtol=1e-12)
     np.testing.assert_array_equal(ddim.noise, 0.0)
+    np.testing.assert_array_equal(half.corrector, np.column_stack([np.zeros(5), half.weights]))
     a, s = path.alpha(TIMES), path.sigma(TIMES)
     np.testing.assert_allclose(half.carry * a[:-1] + half.weights[:, 0], a[1:], rtol=1e-13)
     np.testing.assert_allclose((half.carry * s[:-1]) ** 2 + half.noise**2, s[1:] ** 2, rtol=1e-13)

@@ -14,7 +14,7 @@ from scipy.stats import ks_2samp
 from strategies import LIBRARY
 
 import interpolants as ip
-from training import Field, encode, sample_ode, sample_sde
+from training import Field, Guidance, encode, sample_ode, sample_sde
 from training.brownian import SampleNoise
 from training.multistep import ODE_METHODS as DERIVED
 from training.samplers import ODE_METHODS, SDE_METHODS
@@ -119,7 +119,7 @@ def test_implicit_adams_iterates_to_its_tolerance_over_equal_steps():
     samples = sample_ode(gaussian_field(ip.gvp()), x, method="implicit_adams", num_steps=64, rtol=1e-8, atol=1e-9)
     torch.testing.assert_close(samples, exact_flow(ip.gvp(), x), rtol=0.0, atol=1e-6)
     with pytest.raises(ValueError, match="grid: must have equal steps for the method implicit_adams"):
-        sample_ode(gaussian_field(ip.gvp()), x, method="implicit_adams", grid="cosine")
+        sample_ode(gaussian_field(ip.gvp()), x, method="implicit_adams", grid="shifted")
 
 
 @pytest.mark.parametrize("prediction", ["velocity", "data", "noise"])
@@ -700,6 +700,9 @@ def test_times_of_ones_own():
         ({"interval": (0.9, 0.1)}, r"interval: must be inside \[0, 1\] and not empty"),
         ({"per_sample": True}, "per_sample: must be False for the method 'heun2'; it is for dopri5, bosh3"),
         ({"per_sample": True, "method": "dopri5", "trajectory": True}, "trajectory: must be False with per_sample"),
+        ({"method": "dopri5", "rtol": -1.0}, "rtol, atol: must be finite and >= 0, and not both 0, got -1.0, 1e-06"),
+        ({"method": "dopri5", "atol": math.nan}, "rtol, atol: must be"),
+        ({"method": "dopri5", "rtol": 0.0, "atol": 0.0}, "rtol, atol: must be"),
     ],
 )
 def test_wrong_ode_input_is_refused(arguments, message):
@@ -723,6 +726,8 @@ def test_wrong_ode_input_is_refused(arguments, message):
         ({"method": "ancestral", "eta": 2.0}, r"eta: must be in \[0, 1\]"),
         ({"w": "sigma", "eta": 0.5}, "eta: must be 1 for the method euler, got 0.5"),
         ({"w": "sigma", "seed": None}, "seed, indices: must be integers of at least 0, got None"),
+        ({"w": "sigma", "seed": True}, "seed, indices: must be integers"),
+        ({"w": "sigma", "indices": [0.2, 0.7]}, "seed, indices: must be integers"),
         ({"w": "kl_optimal"}, "Or pass interval=, or take exponential1, exponential2"),
         ({"w": "sigma", "y": torch.zeros(3)}, "y: must have one label a sample, 2, got 3"),
         ({"w": "-1", "method": "exponential1"}, "w: must be finite and >= 0"),
@@ -781,7 +786,100 @@ def test_wrong_types_are_refused():
         encode(exact_field(ip.linear()), np.zeros((2, 2)))
 
 
+def test_nothing_of_the_caller_is_changed_and_nothing_that_the_network_reuses_is_kept():
+    buffer = torch.empty(4, 3)
+
+    def network(x, t):
+        return buffer.copy_(-x * (1 + t[:, None]))
+
+    noise = torch.randn(4, 3)
+    for method in ("adams2", "adams_pc2", "rk4"):
+        fresh = sample_ode(Field(lambda x, t: -x * (1 + t[:, None]), ip.linear()), noise, method=method, num_steps=6)
+        torch.testing.assert_close(
+            sample_ode(Field(network, ip.linear()), noise, method=method, num_steps=6), fresh, rtol=0.0, atol=1e-6
+        )
+    kept = noise.clone()
+    encode(Field(network, ip.linear()), noise, callback=lambda step, t, x: x.zero_())
+    torch.testing.assert_close(noise, kept, rtol=0.0, atol=0.0)
+    state = torch.get_rng_state()
+    for method in SDE_METHODS:
+        w = None if method == "ancestral" else "sigma"
+        sample_sde(Field(network, ip.linear()), noise, w=w, num_steps=3, seed=0, method=method)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_labels_go_with_their_samples_where_each_has_its_own_steps():
+    def network(x, t, y):
+        return -(1 + 3 * y[:, None]) * x
+
+    field, noise, y = Field(network, ip.linear()), torch.ones(3, 2, dtype=torch.float64), torch.tensor([4.0, 0.0, 1.0])
+    samples = sample_ode(field, noise, y=y, method="dopri5", per_sample=True, rtol=1e-8, atol=1e-9)
+    torch.testing.assert_close(samples, torch.exp(-(1 + 3 * y[:, None])).double() * noise, rtol=1e-5, atol=1e-6)
+    guided = Field(network, ip.linear(), guidance=Guidance(scale=2.0, y_negative=torch.tensor([1, 2, 3])))
+    with pytest.raises(ValueError, match=r"per_sample: must be False with one guidance.y_negative a sample"):
+        sample_ode(guided, noise, y=y, method="dopri5", per_sample=True)
+
+
+def test_the_trajectory_of_an_adaptive_method_is_at_the_times_of_the_grid():
+    x = torch.linspace(-2, 2, 9, dtype=torch.float64)[:, None]
+    settings = {"method": "dopri5", "rtol": 1e-8, "atol": 1e-9}
+    states = sample_ode(gaussian_field(ip.gvp()), x, num_steps=4, trajectory=True, **settings)
+    assert states.shape == (5, 9, 1)
+    half = sample_ode(gaussian_field(ip.gvp()), x, interval=(0.0, 0.5), trajectory=True, num_steps=1, **settings)
+    torch.testing.assert_close(states[0], x)
+    torch.testing.assert_close(states[-1], exact_flow(ip.gvp(), x), rtol=0.0, atol=1e-5)
+    assert not torch.allclose(states[2], states[3])
+    assert half.shape == (2, 9, 1)
+
+
+def test_the_callback_of_steps_of_its_own_has_the_least_time():
+    times = []
+    noise = torch.randn(6, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    sample_ode(
+        exact_field(ip.gvp()), noise, method="dopri5", per_sample=True, callback=lambda step, t, x: times.append(t)
+    )
+    slowest = []
+    for row in noise:
+        field = exact_field(ip.gvp())
+        sample_ode(field, row[None], method="dopri5", per_sample=True)
+        slowest.append(field.model.calls)
+    assert times == sorted(times)
+    assert times[0] == 0.0
+    assert len(times) == (max(slowest) - 2) // 6  # two calls for the first step's length, six a step
+
+
+def test_the_table_of_a_corrected_method_has_one_prediction_more_in_its_last_step():
+    path = ip.linear()
+    for count in (4, 9):  # the fewest times that have it, and more
+        times = tuple(np.linspace(0.0, 1.0, count).tolist())
+        table = DERIVED["exponential_pc2"].steps(path, times)
+        longer, shorter = (ip.exponential.steps(path, times, order, variable="t") for order in (3, 2))
+        np.testing.assert_allclose(table.weights[-1], longer.weights[-1], atol=1e-10)
+        np.testing.assert_allclose(table.weights[:-1, :2], shorter.weights[:-1], atol=1e-12)
+        assert DERIVED["adams_pc2"].steps(path, times).weights.shape == (count - 1, 2)
+    times = tuple(np.linspace(0.1, 0.8, 8).tolist())
+    of_unipc, of_t = (DERIVED[method].steps(path, times).weights for method in ("unipc2", "exponential_pc2"))
+    np.testing.assert_allclose(of_unipc[:-1, :2], ip.exponential.steps(path, times, 2).weights[:-1], atol=1e-12)
+    assert abs(of_unipc - of_t).max() > 1e-3
+
+
+def test_methods_of_order_four_start_with_a_short_step():
+    times = np.linspace(0.2, 1.0, 9)  # steps of an eighth of the way, whose cube root is a half
+    refined = DERIVED["adams_pc3"].refined_start(times)
+    np.testing.assert_allclose(refined, [0.2, 0.25, *times[1:]])
+    for method, short in (("adams_pc3", np.array([0.0, 1.0])), ("adams_pc2", times)):
+        np.testing.assert_array_equal(DERIVED[method].refined_start(short), short)
+
+
+def test_times_beyond_where_the_coefficients_are_bounded_are_refused():
+    field = exact_field(ip.linear(), "data")  # whose velocity has a pole at t = 1
+    with pytest.raises(ValueError, match=r"grid: must lie in \[0, 0.99\d*\], where the coefficients of the data"):
+        sample_ode(field, torch.randn(2, 2, dtype=torch.float64), grid=[0.0, 0.5, 1.0])
+
+
 def test_noise_has_a_batch():
     for sampler, name in ((sample_ode, "noise"), (encode, "data")):
         with pytest.raises(ValueError, match=name + r": must be floating point of shape \(batch, \.\.\.\)"):
             sampler(exact_field(ip.linear()), torch.zeros(3))
+        with pytest.raises(ValueError, match=r"got torch.float32 of shape \(0, 2\)"):
+            sampler(exact_field(ip.linear()), torch.zeros(0, 2))
