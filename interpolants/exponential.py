@@ -120,7 +120,7 @@ def steps(
     weights, corrector = np.zeros((len(carry), order)), np.zeros((len(carry), order + 1))
     for n in range(len(carry)):
         nodes = position[max(0, n - order + 1) : n + 2][::-1]  # of the step's end, of its start, and of those before
-        count = _remembered(kept[:n], order) if noise.any() else len(nodes) - 1
+        count = _remembered(kept[:n], order)
         row = _weights(nodes[1 : count + 1], position[n], position[n + 1], moments[n])
         while noise.any() and count > 1 and np.abs(row).sum() > _AMPLIFICATION * row.sum():
             count -= 1
@@ -191,7 +191,7 @@ def _gamma_moments(h: FloatArray, kappa: float, count: int) -> FloatArray:
 
     with P the regularised lower incomplete gamma function. Where h is infinite, theta is 1 where the measure is.
     """
-    x = kappa * torch.from_numpy(np.minimum(h, 1e300))[:, None]
+    x = kappa * torch.from_numpy(h)[:, None]
     j = torch.arange(count, dtype=torch.float64)
     raw = torch.exp(torch.lgamma(j + 1)) * torch.special.gammainc(j + 1, x) / (-x) ** j
     binomials = torch.tensor([[math.comb(k, i) for i in range(count)] for k in range(count)], dtype=torch.float64)
