@@ -35,9 +35,7 @@ from interpolants.expression import t
 from interpolants.path import Path
 from interpolants.simplify import simplified
 from interpolants.time_change import time_at_log_snr
-from interpolants.time_grid import as_times
-
-FloatArray = npt.NDArray[np.float64]
+from interpolants.time_grid import FloatArray, as_times
 
 SPACES: Final = ("data", "velocity")
 VARIABLES: Final = ("log_snr", "t")

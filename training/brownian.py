@@ -58,7 +58,7 @@ class SampleNoise:
         return (increment, increment / 2 + self.normal() / math.sqrt(12)) if return_U else increment
 
 
-def stream(seed: int, index: int, device: torch.device) -> torch.Generator:
-    """The generator of one sample."""
-    state = np.random.SeedSequence((seed, index)).generate_state(1, np.uint64)[0]
+def stream(seed: int, index: int, device: torch.device, *purpose: int) -> torch.Generator:
+    """The generator of one sample; that of another ``purpose`` is independent of it."""
+    state = np.random.SeedSequence((seed, index), spawn_key=purpose).generate_state(1, np.uint64)[0]
     return torch.Generator(device).manual_seed(int(state >> np.uint64(1)))

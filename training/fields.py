@@ -20,8 +20,8 @@ class Field:
 
     Args:
         model: Called as ``model(x, t, y)``, or ``model(x, t)`` where y is None, with x, which it must not change, of
-            shape (batch, ...) and t of
-            shape (batch,), float32 or the wider dtype of x; returns the shape of x. Any callable serves.
+            shape (batch, ...) and t of shape (batch,), float32 or the wider dtype of x; returns the shape of x. Any
+            callable serves.
         path: The path of its training, data at t = 1.
         prediction: What it predicts: velocity, score, noise or data.
         guidance_scale: Of classifier-free guidance, u + guidance_scale (c - u) with c and u the predictions with the
@@ -138,7 +138,7 @@ class Field:
                 raise ValueError(
                     f"Field: t must be a scalar or have shape (batch,) = {tuple(x.shape[:1])}, got {tuple(t.shape)}."
                 )
-            t = t.to(x.device)
+            t = t.to(x.device)  # a scalar on the CPU stays there: the guided times are looked at without waiting
         dtype = torch.promote_types(self.dtype or x.dtype, torch.float32)  # bfloat16 would round 0.998 to 1
         if isinstance(t, Tensor):
             time = t.to(x.device, dtype).expand(x.shape[0])

@@ -19,20 +19,20 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Final, NamedTuple
 
-import numpy as np
 import torch
 import torchdiffeq
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from training.brownian import stream
 from training.fields import Field
+from training.samplers import ADAPTIVE_METHODS, FIXED_METHODS
 
-FIXED_METHODS: Final = ("euler", "midpoint", "heun2", "heun3", "rk4")
-ADAPTIVE_METHODS: Final = ("dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun")
 PROBES: Final = ("rademacher", "gaussian")
 
 _HALF_RANGE: Final = 127.5  # 0, ..., 255 -> [-1, 1]
-_PURPOSES: Final = ("probes", "dequantization")
+_OF_PROBES, _OF_DEQUANTIZATION = 0, 1  # streams of their own: the probes are independent of the noise on an image
+_CPU: Final = torch.device("cpu")
 
 
 class Likelihood(NamedTuple):
@@ -188,26 +188,21 @@ def dequantize(images: Tensor, *, seed: int = 0, indices: Sequence[int] | None =
     if images.dtype != torch.uint8:
         raise TypeError(f"dequantize: images must be of torch.uint8, got {images.dtype}.")
     _check_integer("seed", seed, 0, where="dequantize")
-    streams = [_stream(seed, i, "dequantization") for i in _checked_indices("dequantize", indices, images)]
-    u = torch.stack([torch.rand(images.shape[1:], generator=stream) for stream in streams])
+    checked = _checked_indices("dequantize", indices, images)
+    streams = [stream(seed, index, _CPU, _OF_DEQUANTIZATION) for index in checked]
+    u = torch.stack([torch.rand(images.shape[1:], generator=generator) for generator in streams])
     return (images + (u.to(images.device) - 0.5)) / _HALF_RANGE - 1.0
 
 
 def _probes(probe: str, count: int, seed: int, indices: Sequence[int], like: Tensor) -> Tensor:
     """Shape (count, batch, d); drawn on the CPU in one dtype, so that they are the same everywhere."""
     shape = count, like[0].numel()
-    streams = [_stream(seed, index, "probes") for index in indices]
+    streams = [stream(seed, index, _CPU, _OF_PROBES) for index in indices]
     if probe == "gaussian":
-        drawn = [torch.randn(shape, generator=stream, dtype=torch.float64) for stream in streams]
+        drawn = [torch.randn(shape, generator=generator, dtype=torch.float64) for generator in streams]
     else:
-        drawn = [torch.randint(0, 2, shape, generator=stream) * 2 - 1 for stream in streams]
+        drawn = [torch.randint(0, 2, shape, generator=generator) * 2 - 1 for generator in streams]
     return torch.stack(drawn, dim=1).to(like)
-
-
-def _stream(seed: int, index: int, purpose: str) -> torch.Generator:
-    """A sample's own stream, another one for each purpose: the probes are independent of the noise on an image."""
-    sequence = np.random.SeedSequence((seed, index), spawn_key=(_PURPOSES.index(purpose),))
-    return torch.Generator().manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1)))
 
 
 def _divergence(velocity: Tensor, x: Tensor, directions: Tensor | None, differentiable: bool) -> Tensor:

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from interpolants import Path
 from interpolants.diffusion import DiffusionLike
-from interpolants.exponential import FloatArray, Steps, steps
+from interpolants.exponential import Steps, steps
+from interpolants.time_grid import FloatArray
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,6 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torchdiffeq
 import torchsde
@@ -46,7 +45,7 @@ from interpolants import exponential, time_grid
 from interpolants.diffusion import DiffusionLike
 from interpolants.dynamics import Dynamics
 from interpolants.exponential import Steps
-from interpolants.time_grid import TimeGrid, TimeGridLike
+from interpolants.time_grid import FloatArray, TimeGrid, TimeGridLike
 from training import multistep
 from training.adaptive import TABLEAUS, integrate_each
 from training.brownian import SampleNoise
@@ -62,7 +61,6 @@ TORCHSDE_METHODS: Final = {"euler": "ito", "srk": "ito", "heun": "stratonovich",
 SDE_METHODS: Final = (*TORCHSDE_METHODS, *multistep.SDE_METHODS, "ancestral")
 
 Interval = tuple[float, float]
-FloatArray = npt.NDArray[np.float64]
 
 
 def sample_ode(
@@ -130,7 +128,7 @@ def sample_ode(
             table = derived.steps(field.path, tuple(times.tolist()))
             x = _derived(network, table, derived, x)
         elif per_sample:
-            x = _each_by_itself(network, dynamics, x, times[0], times[-1], method, rtol, atol)
+            x = _each_by_itself(network, dynamics, x, times, method, rtol, atol)
         else:
             x = _by_torchdiffeq(network, dynamics, x, times, method, rtol, atol)
         samples = monitor.finished(_to_the_data(network, dynamics, x, times[-1])).to(noise.dtype)
@@ -196,7 +194,7 @@ def encode(
                 step = functools.partial(_fixed_step, network, dynamics, times[n : n + 2], method)
                 x = _inverted(step, x, rtol, atol, max_iterations)
         elif per_sample:
-            x = _each_by_itself(network, dynamics, x, times[-1], times[0], method, rtol, atol)
+            x = _each_by_itself(network, dynamics, x, times[::-1], method, rtol, atol)
         else:
             x = _by_torchdiffeq(network, dynamics, x, times[::-1], method, rtol, atol)
         noise = monitor.finished(x).to(data.dtype) / float(field.path.sigma(times[0]))
@@ -312,14 +310,23 @@ class _Network:
 # The three kinds of solvers
 
 
+def _drift(network: _Network, dynamics: Dynamics, times: FloatArray) -> Callable[..., Tensor]:
+    """a x + b prediction at (t, x), of all samples or of some ``rows``; beyond the times, where the guess of a first
+    step of an adaptive method may probe, it is that at their end.
+    """
+    first, last = float(times.min()), float(times.max())
+
+    def drift(t: Tensor, state: Tensor, rows: Tensor | None = None) -> Tensor:
+        time = t.clamp(first, last)
+        return dynamics.drift(state, network(state, time, rows), time)
+
+    return drift
+
+
 def _fixed_step(network: _Network, dynamics: Dynamics, times: FloatArray, method: str, x: Tensor) -> Tensor:
     """One step of a fixed method of torchdiffeq."""
     grid = torch.from_numpy(times.copy()).to(x.device)
-
-    def drift(t: Tensor, state: Tensor) -> Tensor:
-        return dynamics.drift(state, network(state, t), t)
-
-    after: Tensor = torchdiffeq.odeint(drift, x, grid, method=method)[-1]
+    after: Tensor = torchdiffeq.odeint(_drift(network, dynamics, times), x, grid, method=method)[-1]
     return after
 
 
@@ -327,13 +334,8 @@ def _by_torchdiffeq(
     network: _Network, dynamics: Dynamics, x: Tensor, times: FloatArray, method: str, rtol: float, atol: float
 ) -> Tensor:
     """The state at the last of the times, which may decrease."""
-    first, last = float(times.min()), float(times.max())
     grid = torch.from_numpy(times.copy()).to(x.device)
-    steps = itertools.count()
-
-    def drift(t: Tensor, state: Tensor) -> Tensor:
-        time = t.clamp(first, last)  # the guess of a first step may probe beyond the end
-        return dynamics.drift(state, network(state, time), time)
+    steps, drift = itertools.count(), _drift(network, dynamics, times)
 
     def starts(t: Tensor, state: Tensor, length: Tensor) -> None:
         network.monitor.start_of_step(next(steps), t, state)
@@ -350,13 +352,11 @@ def _by_torchdiffeq(
 
 
 def _each_by_itself(
-    network: _Network, dynamics: Dynamics, x: Tensor, start: float, stop: float, method: str, rtol: float, atol: float
+    network: _Network, dynamics: Dynamics, x: Tensor, times: FloatArray, method: str, rtol: float, atol: float
 ) -> Tensor:
-    def drift(t: Tensor, state: Tensor, rows: Tensor) -> Tensor:
-        time = t.clamp(min(start, stop), max(start, stop))
-        return dynamics.drift(state, network(state, time, rows), time)
-
-    return integrate_each(drift, x, start, stop, method, rtol, atol, network.monitor.start_of_step)
+    """The state at the last of the times, which may decrease, by steps of each sample's own."""
+    drift, starts = _drift(network, dynamics, times), network.monitor.start_of_step
+    return integrate_each(drift, x, float(times[0]), float(times[-1]), method, rtol, atol, starts)
 
 
 def _inverted(step: Callable[[Tensor], Tensor], after: Tensor, rtol: float, atol: float, max_iterations: int) -> Tensor:
@@ -489,8 +489,6 @@ def _times(
                 f"bounded, got times from {times[0]:.6g} to {times[-1]:.6g}."
             )
         return times
-    if interval is not None and not 0.0 <= interval[0] < interval[1] <= 1.0:
-        raise ValueError(f"interval: must be inside [0, 1] and not empty, got {interval!r}.")
     return chosen.times(field.path, num_steps, bounded() if interval is None else interval)
 
 
