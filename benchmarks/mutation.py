@@ -299,6 +299,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--every", type=int, default=1, help="test each n-th mutant only")
     parser.add_argument("--lines", default="", help="a range of lines, such as 40-80")
+    parser.add_argument("--again", type=Path, default=None, help="test only the survivors in this file of --out")
     parser.add_argument("--out", type=Path, default=None, help="a file for the survivors, besides the screen")
     options = parser.parse_args()
     os.chdir(ROOT)
@@ -324,6 +325,9 @@ def measure(module: str, recorder: Recorder, options: argparse.Namespace) -> str
     tree = ast.parse(_source(module).read_text())
     low, _, high = options.lines.partition("-")
     found = [m for m in mutants(tree) if not low or int(low) <= m.line <= int(high or low)][:: options.every]
+    if options.again:
+        survivors = set(options.again.read_text().splitlines())
+        found = [m for m in found if described(module, m) in survivors]
     by_line: dict[int, set[str]] = defaultdict(set)
     for test, lines in recorder.lines.items():
         for file, line in lines:
@@ -364,8 +368,8 @@ def measure(module: str, recorder: Recorder, options: argparse.Namespace) -> str
         f"{len(outcome['timed out'])} of them by time; {seconds:.0f} s, {seconds / max(1, len(found)):.2f} s each"
     )
     print(score, flush=True)
-    survivors = sorted(outcome["survived"], key=lambda mutant: mutant.line)
-    return "\n".join([*(described(module, mutant) for mutant in survivors), score])
+    report = sorted(outcome["survived"], key=lambda mutant: mutant.line)
+    return "\n".join([*(described(module, mutant) for mutant in report), score])
 
 
 def described(module: str, mutant: Mutant) -> str:

@@ -49,7 +49,7 @@ class Coefficient:
         """
         if isinstance(time, Tensor):
             _check_tensor(time)
-            value = self.kernel(_precise(time)).to(time.dtype)
+            value = self.kernel(precise(time)).to(time.dtype)
             return value.clone() if value is time else value
         if isinstance(time, np.ndarray):
             _check_range(float(time.min(initial=1.0)), float(time.max(initial=0.0)))
@@ -111,9 +111,9 @@ def at(coefficients: Sequence[Coefficient], time: Tensor | float, like: Tensor) 
             "arrays of numpy or jax use the coefficients, as in a(t) * x + b(t) * prediction."
         )
     if not isinstance(time, Tensor):
-        time = torch.full((), float(time), dtype=torch.float64)
-        _check_tensor(time)
-        time = time.to(like.device)
+        value = float(time)
+        _check_tensor(torch.full((), value, dtype=torch.float64))
+        time = torch.full((), value, dtype=precise_dtype(like.device), device=like.device)  # filled there, not copied
     else:
         _check_tensor(time)
     if time.dim() != 0 and time.shape != like.shape[:1]:
@@ -121,14 +121,19 @@ def at(coefficients: Sequence[Coefficient], time: Tensor | float, like: Tensor) 
             f"t: must be a scalar or have shape (batch,) = {tuple(like.shape[:1])}, got {tuple(time.shape)}. "
             "Pass one time a sample; t.flatten() or t.expand(len(x)) often is what is meant."
         )
-    precise = _precise(time)
-    shape = precise.shape + (1,) * (like.dim() - 1) if precise.dim() else ()
-    return tuple(c.kernel(precise).to(like.dtype).reshape(shape) for c in coefficients)
+    time = precise(time)
+    shape = time.shape + (1,) * (like.dim() - 1) if time.dim() else ()
+    return tuple(c.kernel(time).to(like.dtype).reshape(shape) for c in coefficients)
 
 
-def _precise(time: Tensor) -> Tensor:
-    # Metal has no float64; everywhere else a coefficient is a scalar a sample, and its accuracy costs nothing.
-    return time.to(torch.float32 if time.device.type == "mps" else torch.float64)
+def precise_dtype(device: torch.device) -> torch.dtype:
+    """float64, in which a scalar a sample costs nothing; float32 on Metal, which has no other."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def precise(values: Tensor) -> Tensor:
+    """The values in the widest dtype of their device."""
+    return values.to(precise_dtype(values.device))
 
 
 def _check_tensor(time: Tensor) -> None:

@@ -29,7 +29,7 @@ import sympy as sp
 import torch
 from torch import Tensor
 
-from interpolants.coefficient import Coefficient, at
+from interpolants.coefficient import Coefficient, at, precise_dtype
 from interpolants.expression import t as time
 from interpolants.path import Path
 from interpolants.simplify import simplified
@@ -72,7 +72,7 @@ class GaussianMixture:
             got = "neither" if stds is None else "both"
             raise ValueError(f"GaussianMixture: stds or covariances must be given, and not both, got {got}.")
         _check_means(means)
-        (K, d), precise = means.shape, _precise(means)
+        (K, d), wide = means.shape, precise_dtype(means.device)
         weights = means.new_ones(K) if weights is None else weights
         _check_like(means, "weights", weights, "(K,)", (K,))
         _check_positive("weights", weights)
@@ -81,20 +81,20 @@ class GaussianMixture:
             _check_like(means, "stds", stds, "(K,) or (K, d)", (K,), (K, d))
             _check_positive("stds", stds)
             stds = stds if stds.dim() == 2 else stds[:, None].expand_as(means)
-            variances = stds.to(precise) ** 2
+            variances = stds.to(wide) ** 2
             _check_positive("squares of stds", variances)
         else:
             assert covariances is not None
             _check_like(means, "covariances", covariances, "(K, d, d)", (K, d, d))
             _check_finite("covariances", covariances)
             _check_symmetric(covariances)
-            variances, basis = torch.linalg.eigh(covariances.to(precise))
+            variances, basis = torch.linalg.eigh(covariances.to(wide))
             _check_definite(variances, covariances)
             stds = variances.sqrt().to(means.dtype)
         self.means, self.stds, self.weights = means, stds, weights / weights.sum()
         self.basis = None if basis is None else basis.to(means.dtype)
-        self._means, self._variances, self._basis = means.to(precise), variances, basis
-        self._weights = weights.to(precise) / weights.to(precise).sum()
+        self._means, self._variances, self._basis = means.to(wide), variances, basis
+        self._weights = weights.to(wide) / weights.to(wide).sum()
 
     def log_prob(self, x: Tensor, t: Tensor | float, path: Path) -> Tensor:
         """log p_t(x), in nats, shape (batch,)."""
@@ -486,10 +486,6 @@ def _rotated_each(v: Tensor, component: Tensor, basis: Tensor | None) -> Tensor:
     for k, axes in enumerate(basis):  # a matrix for each sample would be larger than all of them together
         rotated[component == k] = v[component == k] @ axes.T
     return rotated
-
-
-def _precise(like: Tensor) -> torch.dtype:
-    return torch.float32 if like.device.type == "mps" else torch.float64  # Metal has no float64
 
 
 # Checks

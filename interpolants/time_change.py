@@ -26,7 +26,7 @@ import sympy as sp
 import torch
 from torch import Tensor
 
-from interpolants.coefficient import Coefficient, at
+from interpolants.coefficient import Coefficient, at, precise
 from interpolants.expression import exact, t
 from interpolants.limits import evaluate
 from interpolants.path import Path
@@ -172,7 +172,7 @@ class SNRMatch:
     def _matched(self, x_t: Tensor, t: Tensor | float) -> tuple[Tensor, Tensor, Tensor]:
         """The state for the network, its time in float64, and the scale, shaped to divide the state."""
         at((_TIME,), t, x_t)  # which checks them
-        time = _precise(t if isinstance(t, Tensor) else torch.tensor(float(t), dtype=torch.float64, device=x_t.device))
+        time = precise(t if isinstance(t, Tensor) else torch.tensor(float(t), dtype=torch.float64, device=x_t.device))
         scale = self._scale(time).to(x_t.dtype)
         scale = scale.reshape(scale.shape + (1,) * (x_t.dim() - 1) if scale.dim() else ())
         return x_t / scale, self._time(time), scale
@@ -233,7 +233,7 @@ def _in_float64(function: Callable[[Tensor], Tensor], time: Any) -> Any:
     """The function at ``time`` of any kind that a Coefficient takes, which also checks it."""
     _TIME(time)
     if isinstance(time, Tensor):
-        return function(_precise(time)).to(time.dtype)
+        return function(precise(time)).to(time.dtype)
     value = function(torch.from_numpy(np.array(time, dtype=np.float64))).numpy()
     return value.astype(time.dtype) if isinstance(time, np.ndarray) else float(value)
 
@@ -461,7 +461,7 @@ def time_at_log_snr(path: Path, log_snr: Tensor) -> Tensor:
     if not isinstance(log_snr, Tensor) or not log_snr.is_floating_point():
         kind = log_snr.dtype if isinstance(log_snr, Tensor) else type(log_snr).__name__
         raise TypeError(f"time_at_log_snr: log_snr must be a floating point tensor, got {kind}.")
-    within = _precise(log_snr).clamp(*_log_snr_range(path))
+    within = precise(log_snr).clamp(*_log_snr_range(path))
     return _apply(_TimeAtLogSNR, within, path).to(log_snr.dtype)
 
 
@@ -536,11 +536,6 @@ def _log_snr_range(path: Path) -> tuple[float, float]:
 def _check_direction(path: Path, argument: str) -> None:
     if path.data_end != 1:
         raise ValueError(f"{argument} must have its data at t = 1, got {path.name!r}. Use .in_paper_time() to undo it.")
-
-
-def _precise(values: Tensor) -> Tensor:
-    # Metal has no float64.
-    return values.to(torch.float32 if values.device.type == "mps" else torch.float64)
 
 
 # Shifts

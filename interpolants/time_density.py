@@ -20,7 +20,7 @@ import sympy as sp
 import torch
 from torch import Tensor
 
-from interpolants.coefficient import Coefficient
+from interpolants.coefficient import Coefficient, precise
 from interpolants.expression import exact, t
 from interpolants.limits import limit
 from interpolants.path import Path
@@ -77,20 +77,20 @@ class TimeDensity:
     def __call__(self, time: Tensor) -> Tensor:
         """p(t), shape and dtype of ``time``; 0 outside the support."""
         low, high = self.support
-        precise = _precise(time)
-        value = self._p(precise.clamp(low, high))
-        return torch.where((precise >= low) & (precise <= high), value, 0.0).to(time.dtype)
+        at = precise(time)
+        value = self._p(at.clamp(low, high))
+        return torch.where((at >= low) & (at <= high), value, 0.0).to(time.dtype)
 
     def cdf(self, time: Tensor) -> Tensor:
         """The probability of a time below ``time``; shape and dtype of ``time``."""
         low, high = self.support
-        precise = _precise(time)
-        value = self._cdf(precise.clamp(low, high)).clamp(0, 1)
-        return torch.where(precise <= low, 0.0, torch.where(precise >= high, 1.0, value)).to(time.dtype)
+        at = precise(time)
+        value = self._cdf(at.clamp(low, high)).clamp(0, 1)
+        return torch.where(at <= low, 0.0, torch.where(at >= high, 1.0, value)).to(time.dtype)
 
     def quantile(self, probability: Tensor) -> Tensor:
         """The time below which lies ``probability``, in [0, 1]; shape and dtype of ``probability``."""
-        return self._quantile(_precise(probability)).clamp(*self.support).to(probability.dtype)
+        return self._quantile(precise(probability)).clamp(*self.support).to(probability.dtype)
 
     def sample(
         self,
@@ -388,8 +388,8 @@ def importance_sampled(
         )
 
     def importance(time: Tensor) -> Tensor:
-        precise = _precise(time).clamp(low, high)  # a time rounded to float32 may lie a little outside
-        return (weight(precise) * density(precise) / proposal(precise)).to(time.dtype)
+        at = precise(time).clamp(low, high)  # a time rounded to float32 may lie a little outside
+        return (weight(at) * density(at) / proposal(at)).to(time.dtype)
 
     return proposal, importance
 
@@ -415,8 +415,3 @@ def _bisected(increasing: TensorFunction, value: Tensor) -> Tensor:
 def _check_positive(value: float, where: str) -> None:
     if not value > 0:
         raise ValueError(f"{where} must be positive, got {value!r}.")
-
-
-def _precise(values: Tensor) -> Tensor:
-    # Metal has no float64.
-    return values.to(torch.float32 if values.device.type == "mps" else torch.float64)

@@ -18,7 +18,7 @@ import interpolants
 from interpolants.time_grid import CHOICES as GRIDS
 from training.checkpoint import flat
 from training.objectives import InterpolantLoss
-from training.samplers import ADAPTIVE_METHODS, ODE_METHODS, SDE_METHODS
+from training.samplers import ODE_METHODS, OWN_STEPS_METHODS, SDE_METHODS
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class ODEConfig:
         _require(self.grid in GRIDS, "sampling.ode.grid", f"one of {', '.join(GRIDS)}", self.grid)
 
     def __str__(self) -> str:
-        return f"ODE, {self.method}" + ("" if self.method in ADAPTIVE_METHODS else _steps(self.num_steps, self.grid))
+        return f"ODE, {self.method}" + ("" if self.method in OWN_STEPS_METHODS else _steps(self.num_steps, self.grid))
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ one more call of the network.
 
 ODE methods, with the calls of the network a step and the order of convergence:
 
-    of torchdiffeq                   euler 1, 1; midpoint, heun2 2, 2; heun3 3, 3; rk4 4, 4; adaptive ones; and
-                                     implicit_adams, which iterates to the tolerance and takes equal steps alone
+    of torchdiffeq                   euler 1, 1; midpoint, heun2 2, 2; heun3 3, 3; rk4 4, 4; adaptive ones;
+                                     scipy_solver (LSODA, on the CPU); and in equal steps alone explicit_adams 1, 4 and
+                                     implicit_adams, which iterates to the tolerance
     adams2, adams3                   1, 2 and 1, 3    Adams-Bashforth on the velocity
     adams_pc2, adams_pc3             1, 3 and 1, 4    each state corrected once its prediction is known
     ddim                             1, 1             exact for a constant prediction of the data
@@ -18,9 +19,9 @@ ODE methods, with the calls of the network a step and the order of convergence:
                                                       published weights approximate the integral
     unipc2, unipc3                   1, 3 and 1, 4    the same, corrected
 
-Of torchdiffeq's methods explicit_adams is left out, whose error grows with the steps (3e-3 at 32, 1e-1 at 128 on a
-mixture), and scipy_solver, which leaves the device. Those of torchsde that are left out are Euler's for a noise that
-does not depend on the state, or need its matrix.
+torchdiffeq's explicit_adams is that of four predictions: its default of eleven is not stable, and errs the more the
+more steps it takes. The methods of torchsde that are left out are Euler's for a noise that does not depend on the
+state, or need its matrix.
 
 Methods of order four make one more step, a short first one. The orders of methods on the data hold where the log-SNR
 at t = 1 is finite; where no noise is left at all, a corrected state errs as one that is not, and a polynomial in the
@@ -55,7 +56,9 @@ from training.multistep import Multistep
 
 FIXED_METHODS: Final = ("euler", "midpoint", "heun2", "heun3", "rk4")
 ADAPTIVE_METHODS: Final = ("dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun")
-ODE_METHODS: Final = (*FIXED_METHODS, "implicit_adams", *ADAPTIVE_METHODS, *multistep.ODE_METHODS)
+EQUAL_STEPS_METHODS: Final = ("explicit_adams", "implicit_adams")
+OWN_STEPS_METHODS: Final = (*ADAPTIVE_METHODS, "scipy_solver")
+ODE_METHODS: Final = (*FIXED_METHODS, *EQUAL_STEPS_METHODS, *OWN_STEPS_METHODS, *multistep.ODE_METHODS)
 TORCHSDE_METHODS: Final = {"euler": "ito", "srk": "ito", "heun": "stratonovich", "midpoint": "stratonovich"}
 """The amplitude does not depend on the state, so that both calculi agree."""
 SDE_METHODS: Final = (*TORCHSDE_METHODS, *multistep.SDE_METHODS, "ancestral")
@@ -96,7 +99,8 @@ def sample_ode(
         interval: Where to integrate; None is where the drift's coefficients are bounded.
         trajectory: Return all states, not only the last. Without it only the current one is kept.
         progress: Show a progress bar.
-        callback: Called as callback(step, t, x) at the start of every step; it must not change x.
+        callback: Called as callback(step, t, x) at the start of every step, of scipy_solver at every call of the
+            network; it must not change x.
         state_dtype: Of the integration: float32, or the wider dtype of the noise, where None.
 
     Returns:
@@ -115,12 +119,12 @@ def sample_ode(
     times = _times(field, num_steps, grid, interval, bounded)
     if derived is not None:
         times = derived.refined_start(times)
-    if method == "implicit_adams" and np.ptp(np.diff(times)) > 1e-9:
-        raise ValueError("grid: must have equal steps for the method implicit_adams, got others. Take adams_pc2.")
+    if method in EQUAL_STEPS_METHODS and np.ptp(np.diff(times)) > 1e-9:
+        raise ValueError(f"grid: must have equal steps for the method {method}, got others. Take adams_pc2.")
     _check_tolerances(rtol, atol)
     if per_sample:
         _check_per_sample(field, method, trajectory)
-    monitor = Monitor(None if method in ADAPTIVE_METHODS else len(times) - 1, progress, callback, trajectory)
+    monitor = Monitor(None if method in OWN_STEPS_METHODS else len(times) - 1, progress, callback, trajectory)
     with torch.inference_mode(), field.evaluation_mode(), monitor:
         network = _Network(field, noise, y, monitor)
         x = network.initial(noise, times[0], state_dtype)
@@ -155,13 +159,13 @@ def encode(
     r"""The noise from which ``sample_ode`` with the same arguments (whose defaults differ) draws ``data``.
 
     An adaptive method integrates the ODE from t = 1 to t = 0, which inverts its flow up to its tolerance. The map
-    x_n -> x_{n+1} of a fixed step is itself inverted, by the iteration x <- x + (x_{n+1} - step(x)) until that is below
-    the tolerance, so that the samples are the data however few the steps are; it takes several times the calls of the
-    step.
+    x_n -> x_{n+1} of a fixed step, or of ddim, is itself inverted, by the iteration x <- x + (x_{n+1} - step(x)) until
+    that is below the tolerance, so that the samples are the data however few the steps are; it takes several times the
+    calls of the step.
 
     Args:
         data: Shape (batch, ...).
-        method: Of torchdiffeq.
+        method: One of torchdiffeq's, of fixed or adaptive steps, or ddim: methods whose steps know no past.
         rtol, atol: Also of the inversion of fixed steps.
         max_iterations: For each step.
         field, num_steps, grid, y, per_sample, interval, progress, callback, state_dtype: As in ``sample_ode``.
@@ -175,23 +179,28 @@ def encode(
         ArithmeticError: If a step cannot be inverted, being too long.
     """
     _check_inputs(field, "data", data, y)
-    _check_method(method, (*FIXED_METHODS, *ADAPTIVE_METHODS))
+    _check_method(method, (*FIXED_METHODS, "ddim", *ADAPTIVE_METHODS))
     dynamics = field.path.ode(field.prediction)
-    times = _times(field, num_steps, grid, interval, dynamics.interval)
+    bounded = dynamics.interval if method != "ddim" else _bounded_conversion(field, multistep.DDIM.space)
+    times = _times(field, num_steps, grid, interval, bounded)
     _check_tolerances(rtol, atol)
     if max_iterations < 1:
         raise ValueError(f"max_iterations: must be at least 1, got {max_iterations!r}.")
     if per_sample:
         _check_per_sample(field, method, trajectory=False)
-    fixed = method in FIXED_METHODS
-    monitor = Monitor(len(times) - 1 if fixed else None, progress, callback)
+    adaptive = method in ADAPTIVE_METHODS
+    monitor = Monitor(None if adaptive else len(times) - 1, progress, callback)
     with torch.inference_mode(), field.evaluation_mode(), monitor:
         network = _Network(field, data, y, monitor)
         x = network.initial(data, None, state_dtype)
-        if fixed:
+        if not adaptive:
             for number, n in enumerate(reversed(range(len(times) - 1))):
                 monitor.start_of_step(number, times[n + 1], x)
-                step = functools.partial(_fixed_step, network, dynamics, times[n : n + 2], method)
+                step = (
+                    _ddim_step(network, times[n : n + 2], number)
+                    if method == "ddim"
+                    else functools.partial(_fixed_step, network, dynamics, times[n : n + 2], method)
+                )
                 x = _inverted(step, x, rtol, atol, max_iterations)
         elif per_sample:
             x = _each_by_itself(network, dynamics, x, times[::-1], method, rtol, atol)
@@ -337,15 +346,25 @@ def _by_torchdiffeq(
     grid = torch.from_numpy(times.copy()).to(x.device)
     steps, drift = itertools.count(), _drift(network, dynamics, times)
 
-    def starts(t: Tensor, state: Tensor, length: Tensor) -> None:
+    def starts(t: Tensor, state: Tensor, length: Tensor | None = None) -> None:
         network.monitor.start_of_step(next(steps), t, state)
 
-    adaptive = method in ADAPTIVE_METHODS
-    setattr(drift, "callback_accept_step" if adaptive else "callback_step", starts)
-    options: dict[str, object] = {"step_t": grid[-1:]} if adaptive else {"grid_constructor": lambda *_: grid}
-    wanted = grid if adaptive and network.monitor.states is not None else grid[[0, -1]]
-    states = torchdiffeq.odeint(drift, x, wanted, rtol=rtol, atol=atol, method=method, options=options)
-    if adaptive and network.monitor.states is not None:
+    def told(t: Tensor, state: Tensor) -> Tensor:
+        starts(t, state)
+        return drift(t, state)
+
+    own_steps = method in OWN_STEPS_METHODS
+    options: dict[str, object] = {} if own_steps else {"grid_constructor": lambda *_: grid}
+    if method in ADAPTIVE_METHODS:
+        options["step_t"] = grid[-1:]
+    if method == "explicit_adams":
+        options["max_order"] = 5  # torchdiffeq counts one more
+    if method != "scipy_solver":  # which tells of no steps
+        setattr(drift, "callback_accept_step" if own_steps else "callback_step", starts)
+    wanted = grid if own_steps and network.monitor.states is not None else grid[[0, -1]]
+    function = told if method == "scipy_solver" else drift
+    states = torchdiffeq.odeint(function, x, wanted, rtol=rtol, atol=atol, method=method, options=options)
+    if own_steps and network.monitor.states is not None:
         network.monitor.states = list(states[:-1])
     last_state: Tensor = states[-1]
     return last_state
@@ -375,9 +394,8 @@ def _inverted(step: Callable[[Tensor], Tensor], after: Tensor, rtol: float, atol
     )
 
 
-def _derived(
-    network: _Network, table: Steps, method: Multistep, x: Tensor, stream: SampleNoise | None = None
-) -> Tensor:
+def _predictions(network: _Network, table: Steps, first: int = 0) -> Callable[[int, Tensor], Tensor]:
+    """The network's prediction at the start of step n of the table, in its space; ``first`` is step 0's number."""
     field, times = network.field, table.times.tolist()
     converts = field.prediction != table.space
     a, b = (
@@ -387,10 +405,18 @@ def _derived(
     )
 
     def predict(n: int, state: Tensor) -> Tensor:
-        prediction = network(state, times[n], step=n)
+        prediction = network(state, times[n], step=first + n)
         if not converts:
             return prediction.clone()  # it is kept for the next steps, and the network may write to it again
         return torch.add(b[n] * prediction, state, alpha=a[n])
+
+    return predict
+
+
+def _derived(
+    network: _Network, table: Steps, method: Multistep, x: Tensor, stream: SampleNoise | None = None
+) -> Tensor:
+    times = table.times.tolist()
 
     def starts(n: int, state: Tensor) -> None:
         network.monitor.start_of_step(n, times[n], state)
@@ -399,7 +425,14 @@ def _derived(
         assert stream is not None, "only the steps of an SDE have noise"
         return stream.normal().view_as(x)
 
-    return multistep.integrate(table, method, x, predict, starts, normal)
+    return multistep.integrate(table, method, x, _predictions(network, table), starts, normal)
+
+
+def _ddim_step(network: _Network, times: FloatArray, number: int) -> Callable[[Tensor], Tensor]:
+    """Step ``number``, from the first of two times to the second."""
+    table = multistep.DDIM.steps(network.field.path, tuple(times.tolist()))
+    predict, carry, weight = _predictions(network, table, number), float(table.carry[0]), float(table.weights[0, 0])
+    return lambda x: carry * x + weight * predict(0, x)
 
 
 def _by_torchsde(

@@ -12,6 +12,8 @@ from gaussian import conditional_mean_of_data
 from mixtures import Counted, exact_field, mixture, moments
 from scipy.stats import ks_2samp
 from strategies import LIBRARY
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 import interpolants as ip
 from training import Field, Guidance, encode, sample_ode, sample_sde
@@ -118,8 +120,46 @@ def test_implicit_adams_iterates_to_its_tolerance_over_equal_steps():
     x = torch.linspace(-2, 2, 9, dtype=torch.float64)[:, None]
     samples = sample_ode(gaussian_field(ip.gvp()), x, method="implicit_adams", num_steps=64, rtol=1e-8, atol=1e-9)
     torch.testing.assert_close(samples, exact_flow(ip.gvp(), x), rtol=0.0, atol=1e-6)
-    with pytest.raises(ValueError, match="grid: must have equal steps for the method implicit_adams"):
-        sample_ode(gaussian_field(ip.gvp()), x, method="implicit_adams", grid="shifted")
+
+
+def test_explicit_adams_is_stable_and_of_order_four():
+    path, x = ip.gvp(), torch.linspace(-2, 2, 9, dtype=torch.float64)[:, None]
+    errors = []
+    for steps in (64, 128, 256):
+        field = gaussian_field(path)
+        samples = sample_ode(field, x, method="explicit_adams", num_steps=steps)
+        errors.append((samples - exact_flow(path, x)).abs().max().item())
+        assert field.model.calls == steps + 2 * 3  # Runge-Kutta's in the first two steps
+    assert math.log2(errors[1] / errors[2]) == pytest.approx(4, abs=0.15)
+    assert errors[0] < 1e-4
+
+
+@pytest.mark.parametrize("method", ["explicit_adams", "implicit_adams"])
+def test_steps_that_must_be_equal_are_checked(method):
+    with pytest.raises(ValueError, match=f"grid: must have equal steps for the method {method}"):
+        sample_ode(gaussian_field(ip.gvp()), torch.ones(2, 1), method=method, grid="shifted")
+
+
+@pytest.mark.parametrize("path", [ip.linear(), ip.gvp()], ids=lambda p: p.name)
+def test_scipys_solver_follows_its_tolerance_and_shows_its_states(path):
+    x, seen = torch.linspace(-2, 2, 9, dtype=torch.float64)[:, None], []
+    field = gaussian_field(path)
+    states = sample_ode(
+        field,
+        x,
+        method="scipy_solver",
+        num_steps=4,
+        rtol=1e-8,
+        atol=1e-9,
+        trajectory=True,
+        callback=lambda step, t, x: seen.append((step, t)),
+    )
+    torch.testing.assert_close(states[-1], exact_flow(path, x), rtol=0.0, atol=2e-6)
+    assert states.shape == (5, 9, 1)
+    by_dopri8 = sample_ode(field, x, method="dopri8", num_steps=4, rtol=1e-8, atol=1e-9, trajectory=True)
+    torch.testing.assert_close(states, by_dopri8, rtol=0.0, atol=1e-5)
+    assert [step for step, _ in seen] == list(range(len(seen)))
+    assert seen[0][1] == field.path.ode("velocity").interval()[0]
 
 
 @pytest.mark.parametrize("prediction", ["velocity", "data", "noise"])
@@ -502,7 +542,7 @@ def test_a_network_in_training_mode_drops_no_class_while_it_samples_and_stays_in
 # Back to the noise
 
 
-@pytest.mark.parametrize("method", ["euler", "heun2", "rk4"])
+@pytest.mark.parametrize("method", ["euler", "heun2", "rk4", "ddim"])
 @pytest.mark.parametrize("path", LIBRARY, ids=lambda p: p.name)
 def test_encoding_inverts_the_very_steps_of_a_fixed_method(method, path):
     """Also where these are so few that the ODE itself is far off."""
@@ -883,3 +923,38 @@ def test_noise_has_a_batch():
             sampler(exact_field(ip.linear()), torch.zeros(3))
         with pytest.raises(ValueError, match=r"got torch.float32 of shape \(0, 2\)"):
             sampler(exact_field(ip.linear()), torch.zeros(0, 2))
+
+
+# Accelerators
+
+
+class Copies(TorchDispatchMode):
+    """Notes the copies of numbers from one device to another."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        result = operation(*args, **(kwargs or {}))
+        devices = {leaf.device for leaf in tree_leaves((args, kwargs, result)) if torch.is_tensor(leaf)}
+        if len(devices) > 1 and any(word in str(operation) for word in ("aten.to.", "_to_copy", "copy_")):
+            self.seen.append(str(operation))
+        return result
+
+
+@pytest.mark.parametrize("method", [*DERIVED, *(f"sde {method}" for method in SDE_METHODS)])
+def test_steps_neither_wait_for_the_device_nor_copy_to_it(method, monkeypatch):
+    """A tensor of the device "meta" has no numbers that could be waited for: the first look at one raises.
+
+    That a graph of CUDA can be captured needs just this. The samples are looked at once, after the last call.
+    """
+    monkeypatch.setattr("training.brownian.stream", lambda *_: None)  # there are no generators of this device
+    model = Counted(lambda x, t: -x * t[:, None])
+    field, noise = Field(model, ip.linear()), torch.zeros(3, 2, device="meta")
+    w = None if "ancestral" in method else "sigma"
+    sampler = sample_ode if method in DERIVED else functools.partial(sample_sde, seed=0, w=w)
+    with Copies() as copies, pytest.raises(NotImplementedError, match="Cannot copy out of meta tensor"):
+        sampler(field, noise, num_steps=8, method=method.removeprefix("sde "))
+    assert model.calls >= 8
+    assert copies.seen == []
