@@ -55,7 +55,7 @@ class SampleNoise:
         assert float(stop - start) == 1.0, "an increment is asked for once, in order, over a unit step"
         self.step = int(start)
         increment = self.normal()
-        return (increment, increment / 2 + self.normal() / math.sqrt(12)) if return_U else increment
+        return (increment, torch.add(increment / 2, self.normal(), alpha=1 / math.sqrt(12))) if return_U else increment
 
 
 def stream(seed: int, index: int, device: torch.device, *purpose: int) -> torch.Generator:

@@ -461,32 +461,38 @@ class _UnitSteps:
         self, network: _Network, equation: Dynamics, x: Tensor, times: FloatArray, sde_type: str, stream: SampleNoise
     ) -> None:
         self.network, self.equation, self.shape, self.stream = network, equation, x.shape, stream
-        self.sde_type = sde_type
-        self.times, self.lengths = times.tolist(), np.diff(times).tolist()
+        self.sde_type, self.times = sde_type, times
+        self._stages: dict[float, list[tuple[float, ...]]] = {}
         self._last: tuple[float, Tensor, Tensor] | None = None
 
     def f(self, u: Tensor, x: Tensor) -> Tensor:
         # torchsde asks for the drift at the start once more, to learn its shape, and some methods for that of a stage
         # again: the network is not called again.
         if self._last is None or self._last[0] != float(u) or self._last[1] is not x:
-            step, time = self._place(u)
+            step, (time, a, b, _) = self._stage(u)
             state = x.reshape(self.shape)
             if float(u) == step:
                 self.network.monitor.start_of_step(step, time, state)
             prediction = self.network(state, time, step=step)
-            drift = self.lengths[step] * self.equation.drift(state, prediction, time)
-            self._last = float(u), x, drift.flatten(1)
+            self._last = float(u), x, torch.add(b * prediction, state, alpha=a).flatten(1)
         return self._last[2]
 
     def g_prod(self, u: Tensor, x: Tensor, v: Tensor) -> Tensor:
         """The amplitude times v, without the matrix of an additive noise, which would be diagonal."""
-        step, time = self._place(u)
-        return v * float(self.equation.amplitude(time) * math.sqrt(self.lengths[step]))
+        _, (*_, amplitude) = self._stage(u)
+        return v * amplitude
 
-    def _place(self, u: Tensor) -> tuple[int, float]:
+    def _stage(self, u: Tensor) -> tuple[int, tuple[float, ...]]:
+        """The number of the step, and at u the time, h a, h b and sqrt(h w)."""
         step = self.stream.step
         fraction = float(u) - step
-        return step, self.times[step + 1] if fraction == 1.0 else self.times[step] + fraction * self.lengths[step]
+        if fraction not in self._stages:  # of all steps at once: two or three stages make a method
+            lengths = np.diff(self.times)
+            times = self.times[1:] if fraction == 1.0 else self.times[:-1] + fraction * lengths
+            a, b, amplitude = (c(times) for c in (self.equation.a, self.equation.b, self.equation.amplitude))
+            columns = (times, lengths * a, lengths * b, np.sqrt(lengths) * amplitude)
+            self._stages[fraction] = list(zip(*(column.tolist() for column in columns), strict=True))
+        return step, self._stages[fraction][step]
 
 
 def _to_the_data(network: _Network, equation: Dynamics, x: Tensor, stop: float) -> Tensor:
