@@ -95,6 +95,32 @@ class LabelEmbedding(nn.Module):
         return cast(Tensor, self.embedding_table(y))  # (B,) -> (B, D)
 
 
+class VectorEmbedding(nn.Module):
+    """Project a vector, without bias, so that the zero vector is no condition; in training mode, drop some to it.
+
+    Args:
+        condition_dim: Length of the vectors.
+        hidden_size: Length D of the embedding.
+        dropout: Probability that a vector is replaced by zero, independently for each sample; none are in eval mode.
+    """
+
+    def __init__(self, condition_dim: int, hidden_size: int, dropout: float) -> None:
+        super().__init__()
+        self.dropout = dropout
+        self.proj = nn.Linear(condition_dim, hidden_size, bias=False)
+
+    def reset_parameters(self) -> None:
+        """Xavier-uniform."""
+        nn.init.xavier_uniform_(self.proj.weight)
+
+    def forward(self, y: Tensor) -> Tensor:
+        """Map vectors of shape (B, condition_dim) to vectors of shape (B, D)."""
+        y = y.to(self.proj.weight.dtype)
+        if self.training and self.dropout > 0:
+            y = y * (torch.rand(len(y), 1, device=y.device) >= self.dropout)
+        return cast(Tensor, self.proj(y))  # (B, condition_dim) -> (B, D)
+
+
 def sincos_position_embedding(dim: int, height: int, width: int) -> Tensor:
     r"""Return the fixed two-dimensional position embedding of a grid of patches.
 

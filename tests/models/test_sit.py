@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import math
@@ -42,6 +43,8 @@ def inputs(model: SiT, batch: int = 3, seed: int = 1) -> tuple[Tensor, Tensor, T
     x = torch.randn(batch, *model.input_shape, generator=generator)
     t = torch.rand(batch, generator=generator)
     y = torch.randint(model.num_classes + 1, (batch,), generator=generator) if model.num_classes else None
+    if model.config.condition_dim:
+        y = torch.randn(batch, model.config.condition_dim, generator=generator)
     return x, t, y
 
 
@@ -61,20 +64,42 @@ def reference(model: SiT, x: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
     def gelu(v: Tensor) -> Tensor:
         return 0.5 * v * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (v + 0.044715 * v**3)))
 
-    def norm(v: Tensor) -> Tensor:
-        centred = v - v.mean(-1, keepdim=True)
-        return centred / ((centred**2).mean(-1, keepdim=True) + 1e-6) ** 0.5
+    def norm(v: Tensor, name: str, eps: float = 1e-6) -> Tensor:
+        if not c.rms_norm:
+            v = v - v.mean(-1, keepdim=True)
+        v = v / ((v**2).mean(-1, keepdim=True) + eps) ** 0.5
+        return v * w.get(f"{name}.weight", torch.ones(())) + w.get(f"{name}.bias", torch.zeros(()))
+
+    def rotated(v: Tensor) -> Tensor:
+        """Complex numbers on the unit circle times pairs of channels: half of them tell the row, half the column."""
+        quarter = v.shape[-1] // 4
+        frequency = torch.tensor([1e4 ** (-i / quarter) for i in range(quarter)], dtype=torch.float64)
+        row, column = torch.meshgrid(torch.arange(x.shape[2] // p), torch.arange(x.shape[3] // p), indexing="ij")
+        angle = torch.cat([place.flatten()[:, None] * frequency for place in (row, column)], dim=1)
+        pairs = torch.view_as_complex(rearrange(v, "b h t (d two) -> b h t d two", two=2).contiguous())
+        return rearrange(torch.view_as_real(pairs * torch.exp(1j * angle)), "b h t d two -> b h t (d two)")
 
     def modulation(v: Tensor, name: str) -> list[Tensor]:
         return list(rearrange(linear(silu(v), f"{name}.adaLN_modulation.1"), "b (k d) -> k b 1 d", d=c.hidden_size))
 
     def attention(v: Tensor, name: str) -> Tensor:
         q, k, v = rearrange(linear(v, f"{name}.qkv"), "b t (k h d) -> k b h t d", k=3, h=c.num_heads)
+        if c.qk_norm:
+            eps = 1e-6 if c.rms_norm else 1e-5
+            q, k = norm(q, f"{name}.q_norm", eps), norm(k, f"{name}.k_norm", eps)
+        if c.rope:
+            q, k = rotated(q), rotated(k)
         logits = einsum(q, k, "b h i d, b h j d -> b h i j") / (c.hidden_size / c.num_heads) ** 0.5
         weights = logits.exp() / logits.exp().sum(-1, keepdim=True)
         return linear(
             rearrange(einsum(weights, v, "b h i j, b h j d -> b h i d"), "b h t d -> b t (h d)"), f"{name}.proj"
         )
+
+    def mlp(v: Tensor, name: str) -> Tensor:
+        if c.swiglu:
+            gate, value = rearrange(linear(v, f"{name}.w12"), "b t (two d) -> two b t d", two=2)
+            return linear(silu(gate) * value, f"{name}.w3")
+        return linear(gelu(linear(v, f"{name}.fc1")), f"{name}.fc2")
 
     patches = rearrange(x.double(), "b c (h p) (w q) -> b (h w) (c p q)", p=p, q=p)
     kernel = rearrange(w["x_embedder.proj.weight"], "d c p q -> d (c p q)")
@@ -83,14 +108,18 @@ def reference(model: SiT, x: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
     wave = torch.cat([torch.cos(angles), torch.sin(angles)], dim=1)
     condition = linear(silu(linear(wave, "t_embedder.mlp.0")), "t_embedder.mlp.2")
     if y is not None:
-        condition = condition + w["y_embedder.embedding_table.weight"][y]
+        condition = condition + (
+            w["y_embedder.embedding_table.weight"][y]
+            if c.num_classes
+            else einsum(y.double(), w["y_embedder.proj.weight"], "b i, o i -> b o")
+        )
     for i in range(c.depth):
         name = f"blocks.{i}"
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = modulation(condition, name)
-        h = h + gate_a * attention(norm(h) * (1 + scale_a) + shift_a, f"{name}.attn")
-        h = h + gate_m * linear(gelu(linear(norm(h) * (1 + scale_m) + shift_m, f"{name}.mlp.fc1")), f"{name}.mlp.fc2")
+        h = h + gate_a * attention(norm(h, f"{name}.norm1") * (1 + scale_a) + shift_a, f"{name}.attn")
+        h = h + gate_m * mlp(norm(h, f"{name}.norm2") * (1 + scale_m) + shift_m, f"{name}.mlp")
     shift, scale = modulation(condition, "final_layer")
-    out = linear(norm(h) * (1 + scale) + shift, "final_layer.linear")
+    out = linear(norm(h, "final_layer.norm_final") * (1 + scale) + shift, "final_layer.linear")
     return rearrange(out, "b (h w) (p q c) -> b c (h p) (w q)", h=grid, p=p, q=p)[:, : c.in_channels]
 
 
@@ -100,6 +129,12 @@ ARCHITECTURES = {
     "tall, unconditional": {"input_size": (8, 4), "num_classes": 0},
     "learn_sigma": {"learn_sigma": True},
     "patch 4, one channel": {"patch_size": 4, "in_channels": 1, "mlp_ratio": 2.0},
+    "vectors": {"num_classes": 0, "condition_dim": 5},
+    "rope": {"rope": True, "input_size": (4, 12)},
+    "swiglu": {"swiglu": True},
+    "rms_norm": {"rms_norm": True},
+    "qk_norm": {"qk_norm": True},
+    "all that is modern": {"rope": True, "swiglu": True, "rms_norm": True, "qk_norm": True},
 }
 
 
@@ -231,17 +266,99 @@ def test_a_sample_does_not_depend_on_its_neighbours() -> None:
     assert model(x[:0], t[:0], y[:0]).shape == (0, 3, 8, 8)
 
 
-def test_bfloat16_is_near_float32_both_under_autocast_and_as_weights() -> None:
+@pytest.mark.parametrize("style", [{}, {"rope": True, "swiglu": True, "rms_norm": True, "qk_norm": True}], ids=str)
+def test_bfloat16_is_near_float32_both_under_autocast_and_as_weights(style: dict[str, Any]) -> None:
     """Eight bits of mantissa through two blocks: a few percent of the output's size, and not the size itself."""
-    model = build()
+    model = build(**style)
     x, t, y = inputs(model)
     exact = model(x, t, y)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         autocast = model(x, t, y)
     pure = model.bfloat16()(x.bfloat16(), t, y)
-    assert autocast.dtype == pure.dtype == torch.bfloat16
+    assert (autocast.dtype, pure.dtype) == (torch.float32, torch.bfloat16)
     for rounded in (autocast, pure):
         assert (rounded.float() - exact).norm() < 0.05 * exact.norm()
+
+
+def test_under_autocast_neighbouring_times_stay_apart() -> None:
+    """In bfloat16 all of [0.502, 0.504] is one number."""
+    model = build()
+    x, _, y = inputs(model, batch=1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        conditions = [model.t_embedder(torch.tensor([time])) for time in (0.5021, 0.5029)]
+        outputs = [model(x, torch.tensor([time]), y) for time in (0.5021, 0.5029)]
+    assert not torch.equal(*conditions)
+    assert not torch.equal(*outputs)
+    exact = [model(x, torch.tensor([time]), y) for time in (0.5021, 0.5029)]
+    assert (exact[1] - exact[0]).norm() > 0
+
+
+@pytest.mark.parametrize("style", [{}, {"rope": True, "qk_norm": True}], ids=str)
+def test_activation_checkpointing_keeps_the_gradients_and_not_the_activations(style: dict[str, Any]) -> None:
+    model = build(depth=3, **style)
+    x, t, y = inputs(model)
+    kept, gradients = [], []
+    for model.activation_checkpointing in (False, True):
+        sizes: list[int] = []
+
+        def pack(tensor: Tensor, sizes: list[int] = sizes) -> Tensor:
+            sizes.append(tensor.numel())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            loss = model(x, t, y).square().mean()
+            kept.append(sum(sizes))  # of the forward pass
+        gradients.append(torch.autograd.grad(loss, [p for p in model.parameters() if p.requires_grad]))
+    assert kept[1] < 0.3 * kept[0]
+    torch.testing.assert_close(*gradients, rtol=0.0, atol=0.0)
+
+
+def test_the_null_vector_is_no_condition_and_dropout_gives_it() -> None:
+    model = build(num_classes=0, condition_dim=5, class_dropout=1.0)
+    x, t, y = inputs(model)
+    assert y is not None
+    assert model.null_class == 0
+    none = model.eval()(x, t, torch.zeros_like(y))
+    assert torch.equal(model.train()(x, t, y), none)
+    assert not torch.allclose(model.eval()(x, t, y), none, atol=1e-3)
+    with pytest.raises(ValueError, match=r"y must be one condition a sample, B = 3, got \(2, 5\)"):
+        model(x, t, y[:2])
+    with pytest.raises(ValueError, match=r"y must be one condition a sample, B = 3, got None"):
+        model(x, t)
+
+
+def test_a_module_of_ones_own_may_embed_the_condition() -> None:
+    class Words(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = torch.nn.EmbeddingBag(7, 32)
+
+        def forward(self, y: Tensor) -> Tensor:
+            embedded: Tensor = self.table(y)
+            return embedded
+
+    model = build(num_classes=0)
+    model.y_embedder = Words()
+    x, t, _ = inputs(model)
+    words = torch.tensor([[1, 2], [3, 4], [5, 6]])
+    out = model(x, t, words)
+    assert torch.equal(out, model(x, t, words.flip(1)))  # the mean of the words
+    assert not torch.allclose(out, model(x, t, words.flip(0)), atol=1e-3)
+
+
+def test_compiled_blocks_are_the_same_function_under_the_same_names() -> None:
+    """The whole network too: aot_eager traces as the default does, and spares the C++ compiler."""
+    torch._dynamo.reset()
+    model = build(depth=3)
+    x, t, y = inputs(model)
+    expected, names = model(x, t, y), list(model.state_dict())
+    compiled = model.compile_blocks(backend="aot_eager")
+    assert compiled is model
+    with torch._dynamo.config.patch(error_on_recompile=True):  # one block serves all
+        torch.testing.assert_close(model(x, t, y), expected, rtol=1e-5, atol=1e-5)
+    assert list(model.state_dict()) == names
+    copied = copy.deepcopy(model)
+    torch.testing.assert_close(copied(x, t, y), expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("changes", [{}, {"num_classes": 0}], ids=["conditional", "unconditional"])
@@ -328,6 +445,9 @@ def test_a_label_beyond_narrow_integers_is_in_range() -> None:
         ("num_classes", -1),
         ("class_dropout", 1.5),
         ("learn_sigma", "no"),
+        ("rope", 2),
+        ("condition_dim", -1),
+        ("condition_dim", 4),  # besides ten classes
     ],
 )
 def test_a_wrong_configuration_is_refused(name: str, value: object) -> None:
