@@ -1,7 +1,13 @@
-"""Read the checkpoints of the official SiT release.
+"""Read and write the checkpoints of the official SiT release, and read those of networks with its block.
 
 Two layouts exist: the released weights are a bare state dict; a training run saves {model, ema, opt, args}. Nothing but
 tensors, plain containers and argparse.Namespace is unpickled, so a file from elsewhere cannot run code.
+
+Networks with the block have conventions of their own for the time and the output, which no file tells:
+
+    SiT, LightningDiT    t = 0 noise, t = 1 data; the velocity, noise to data
+    REPA                 t = 0 data, t = 1 noise; its negative: use  lambda x, t, y: -model(x, 1 - t, y)
+    DiT                  t = 0, ..., 999 from data to noise; the noise, on the path linear_vp
 """
 
 from __future__ import annotations
@@ -18,11 +24,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from models.blocks import Style
 from models.embeddings import sincos_position_embedding
 from models.presets import PRESETS, create_model
 from models.sit import SiT
 
 _WHERE = "load_official"
+_LEFT_OUT = ("projectors.", "feat_rope.")
 
 
 def load_official(
@@ -33,11 +41,15 @@ def load_official(
     num_classes: int | None = None,
     class_dropout: float = 0.1,
     use_ema: bool = True,
+    **style: bool,
 ) -> SiT:
     """Build the SiT that a checkpoint of the official release holds, and load its weights.
 
     Size, patch, channels, classes and learn_sigma are read off the shapes of the tensors. The weights are float32 on
     the CPU and the model is in eval mode, so no label is dropped: call ``.train()`` to go on training.
+
+    REPA's projectors and the constant tables of LightningDiT's rotations are left out. RoPE without tables leaves no
+    trace in a file; such a file must be told by ``style``.
 
     Args:
         file: A bare state dict, or a training checkpoint {model, ema, opt, args}.
@@ -48,13 +60,15 @@ def load_official(
             what it has.
         class_dropout: Used when training goes on; the file does not tell it.
         use_ema: Take the averaged weights of a training checkpoint, else the raw ones. A bare state dict has one set.
+        style: rope, swiglu, rms_norm or qk_norm, in place of what the names in the file tell.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If the file cannot be read as tensors, or is not a SiT of a known size: the message lists the keys
             that are missing, unexpected or of the wrong shape.
     """
-    weights = _select(_read(Path(file)), use_ema)
+    content = _select(_read(Path(file)), use_ema)
+    weights = {key: value for key, value in content.items() if not key.startswith(_LEFT_OUT)}
     dimensions = {"pos_embed": 3, "x_embedder.proj.weight": 4, "final_layer.linear.weight": 2}
     if absent := [key for key, n in dimensions.items() if key not in weights or weights[key].ndim != n]:
         raise ValueError(_message("file", "a SiT state dict", f"no {', '.join(absent)}", "Is it another network?"))
@@ -85,6 +99,7 @@ def load_official(
             num_classes=classes,
             class_dropout=class_dropout,
             learn_sigma=weights["final_layer.linear.weight"].shape[0] == 2 * channels * patch_size**2,
+            **{**_style(content), **style},
         )
     _check_keys_and_shapes(model.state_dict(), weights)
     # The grids 16 x 64 and 32 x 32 have equally many tokens; only the values tell them apart.
@@ -94,6 +109,40 @@ def load_official(
     model = model.to_empty(device="cpu").float()
     model.load_state_dict(weights)
     return model.eval()
+
+
+def save_official(model: SiT, file: str | os.PathLike[str]) -> None:
+    """Write the weights as a bare state dict, the layout of the released ones, which the official code reads.
+
+    Its scripts build networks with learn_sigma: for one without, theirs must be told ``learn_sigma=False``.
+
+    Args:
+        model: Of the paper's block, with classes; any sizes.
+        file: To write. What was there before is replaced once the new file is complete.
+
+    Raises:
+        ValueError: If the official code has no such network: one of another style, or without classes.
+    """
+    config = model.config
+    if config.style != Style() or config.num_classes == 0:
+        raise ValueError(
+            f"save_official: model must be of the paper's block and have classes, got {config}. "
+            "Any SiT is kept by save_pretrained."
+        )
+    file = Path(file)
+    unfinished = file.with_name(f".unfinished-{file.name}")
+    torch.save({key: value.detach().cpu() for key, value in model.state_dict().items()}, unfinished)
+    os.replace(unfinished, file)
+
+
+def _style(content: Mapping[str, Tensor]) -> dict[str, bool]:
+    """What the names in a state dict tell of the blocks."""
+    return {
+        "rope": any(key.startswith("feat_rope.") for key in content),
+        "swiglu": "blocks.0.mlp.w12.weight" in content,
+        "rms_norm": "blocks.0.norm1.weight" in content,
+        "qk_norm": "blocks.0.attn.q_norm.weight" in content,
+    }
 
 
 def _read(file: Path) -> Any:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models import SiT, create_model, load_official
+from models import SiT, create_model, load_official, save_official
 
 
 def randomised(seed: int = 0, **changes: Any) -> SiT:
@@ -129,13 +129,13 @@ def test_all_wrong_keys_are_named_in_one_message(tmp_path: Path) -> None:
     state: dict[str, Tensor] = dict(randomised().state_dict())
     del state["blocks.1.attn.proj.bias"]
     del state["t_embedder.mlp.2.weight"]
-    state["blocks.0.attn.q_norm.weight"] = torch.zeros(32)
+    state["blocks.0.attn.gate.weight"] = torch.zeros(32)
     state["blocks.3.mlp.fc1.bias"] = torch.zeros(7)
     with pytest.raises(ValueError, match=r"^load_official: file must be a SiT state dict") as caught:
         load_official(save(state, tmp_path))
     message = str(caught.value)
     assert "missing: t_embedder.mlp.2.weight, blocks.1.attn.proj.bias;" in message
-    assert "unexpected: blocks.0.attn.q_norm.weight;" in message
+    assert "unexpected: blocks.0.attn.gate.weight;" in message
     assert "mismatched: blocks.3.mlp.fc1.bias (7,) instead of (512,)" in message
 
 
@@ -200,3 +200,54 @@ def test_a_file_that_runs_code_is_refused_and_does_not_run(tmp_path: Path, layou
     if layout == "plain pickle":
         pickle.loads(pickle.dumps(Malicious(trace)))  # The object does what the test fears.
         assert trace.exists()
+
+
+STYLES = {
+    "REPA with qk_norm": {"qk_norm": True, "learn_sigma": False},
+    "LightningDiT": {"rope": True, "swiglu": True, "rms_norm": True, "qk_norm": True, "learn_sigma": False},
+    "parts": {"swiglu": True, "rms_norm": True},
+}
+
+
+@pytest.mark.parametrize("changes", STYLES.values(), ids=STYLES)
+def test_networks_of_another_style_are_told_by_their_names(tmp_path: Path, changes: dict[str, Any]) -> None:
+    """With what the other projects keep beside the weights: projectors, and tables of the rotations."""
+    model = randomised(**changes)
+    state = dict(model.state_dict()) | {"projectors.0.0.weight": torch.ones(3, 3), "projectors.0.4.bias": torch.ones(3)}
+    if changes.get("rope"):
+        state |= {"feat_rope.freqs_cos": torch.ones(16, 32), "feat_rope.freqs_sin": torch.zeros(16, 32)}
+    loaded = load_official(save(state, tmp_path))
+    assert loaded.config == model.config
+    assert_same_function(loaded, model)
+
+
+def test_rope_without_a_trace_in_the_file_is_told_by_hand(tmp_path: Path) -> None:
+    model = randomised(rope=True)
+    file = save(model.state_dict(), tmp_path)
+    assert not load_official(file).config.rope
+    assert_same_function(load_official(file, rope=True), model)
+    with pytest.raises(ValueError, match=r"missing: blocks.0.mlp.w12.weight.*unexpected: blocks.0.mlp.fc1.weight"):
+        load_official(file, swiglu=True)
+
+
+@pytest.mark.parametrize("learn_sigma", [True, False])
+def test_what_is_saved_is_the_released_layout(tmp_path: Path, learn_sigma: bool) -> None:
+    """Tensors alone under the official names, so that a bare strict load_state_dict takes them."""
+    model, file = randomised(learn_sigma=learn_sigma), tmp_path / "SiT.pt"
+    file.write_text("what was there before")
+    save_official(model.bfloat16(), file)
+    content = torch.load(file, weights_only=True)
+    assert type(content) is dict
+    assert {key: tuple(value.shape) for key, value in content.items()} == {
+        key: tuple(value.shape) for key, value in model.state_dict().items()
+    }
+    assert content["blocks.3.mlp.fc1.weight"].dtype == torch.bfloat16
+    assert_same_function(load_official(file), model.float())
+    assert [entry.name for entry in tmp_path.iterdir()] == ["SiT.pt"]
+
+
+@pytest.mark.parametrize("changes", [{"rope": True}, {"rms_norm": True}, {"num_classes": 0}], ids=str)
+def test_what_the_official_code_cannot_load_is_not_saved(tmp_path: Path, changes: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"save_official: model must be of the paper's block and have classes"):
+        save_official(randomised(**changes), tmp_path / "SiT.pt")
+    assert not any(tmp_path.iterdir())
