@@ -24,6 +24,7 @@ from models.embeddings import (
     VectorEmbedding,
     sincos_position_embedding,
 )
+from models.hub import SharedNetwork
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +91,7 @@ class SiTConfig:
         return Style(rope=self.rope, swiglu=self.swiglu, rms_norm=self.rms_norm, qk_norm=self.qk_norm)
 
 
-class SiT(nn.Module):
+class SiT(SharedNetwork):
     """Scalable Interpolant Transformer.
 
     The names in the state dict are those of the released checkpoints. ``pos_embed`` is a frozen parameter, and so is

@@ -31,6 +31,7 @@ from torch.optim.swa_utils import AveragedModel
 import interpolants
 from models import SiT
 from training.fields import Field
+from training.hub import as_text, from_text, sha256
 
 FORMAT: Final = 1
 JSON_FILE: Final = "checkpoint.json"
@@ -109,7 +110,7 @@ class Checkpoint:
         model = SiT(**self.meta["model"])
         model.load_state_dict(self.tensors(weights))
         model = model.to(device).eval().requires_grad_(False)
-        return Field(model, interpolants.Path(**self.meta["path"]), self.meta["prediction"], guidance_scale)
+        return Field(model, from_text(self.meta["path"]), self.meta["prediction"], guidance_scale)
 
 
 def save(
@@ -160,13 +161,13 @@ def save(
         "step": step,
         "ema_updates": int(ema.n_averaged),
         "seconds": seconds,
-        "path": {"alpha": str(path.alpha.expr), "sigma": str(path.sigma.expr), "name": path.name},
+        "path": as_text(path),
         "prediction": prediction,
         "model": asdict(model.config),
         "config": dict(config),
         "optimizer": optimizer_numbers,
         "versions": {"torch": torch.__version__, "interpolants": interpolants.__version__},
-        "sha256": {name: _sha256(temporary / name) for name in files},
+        "sha256": {name: sha256(temporary / name) for name in files},
     }
     meta["digest"] = _digest(meta)
     (temporary / JSON_FILE).write_text(json.dumps(meta, indent=2, allow_nan=False) + "\n")
@@ -309,21 +310,13 @@ def _unflatten(tensors: Mapping[str, Tensor], groups: list[dict[str, Any]]) -> d
     return {"state": state, "param_groups": tuples}
 
 
-def _verify(file: Path, sha256: str) -> None:
+def _verify(file: Path, expected: str) -> None:
     try:
-        found = _sha256(file)
+        found = sha256(file)
     except OSError as error:
         raise CheckpointError(f"{file}: cannot be read, {error.strerror}.") from None
-    if found != sha256:
+    if found != expected:
         raise CheckpointError(f"{file}: damaged, its SHA-256 is not the one in {JSON_FILE}.")
-
-
-def _sha256(file: Path) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while chunk := stream.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _digest(meta: Mapping[str, Any]) -> str:

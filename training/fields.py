@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +15,7 @@ from torch import Tensor, nn
 from interpolants import Coefficient, Path
 from interpolants.coefficient import at
 from interpolants.quantities import check_quantity
+from training import hub
 from training.guidance import Guidance
 
 
@@ -233,6 +237,78 @@ class Field:
     def data(self, x: Tensor, t: Tensor | float, y: Tensor | None = None) -> Tensor:
         """E[data | x_t = x], the denoised state."""
         return self.quantity("data", x, t, y)
+
+    def save_pretrained(self, folder: str | os.PathLike[str], *, license: str | None = None) -> None:
+        """Write the network, its path and its prediction into a folder, with a model card.
+
+        Args:
+            folder: To write into; made if it is not there.
+            license: Of the weights, as the Hugging Face hub names it.
+
+        Raises:
+            TypeError: If the network is no SiT.
+        """
+        hub.save(folder, self.model, self.path, self.prediction, license)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | os.PathLike[str],
+        *,
+        path: Path | None = None,
+        prediction: str | None = None,
+        device: str | torch.device = "cpu",
+        guidance_scale: float = 1.0,
+        guidance: Guidance | None = None,
+        dtype: torch.dtype | None = None,
+        **download: Any,
+    ) -> Field:
+        """The Field that ``save_pretrained`` wrote: it knows its path and its prediction.
+
+        Args:
+            name: A folder, or a repository of the Hugging Face hub.
+            path, prediction: What it is expected to have; None takes what it has.
+            device: Of the network.
+            guidance_scale, guidance, dtype: See Field.
+            download: Of huggingface_hub.snapshot_download: revision, token, cache_dir, local_files_only.
+
+        Raises:
+            FileNotFoundError: If the folder holds no path.
+            ValueError: If the path, the prediction or the weights are not those that are expected.
+        """
+        model, found, predicted = hub.load(name, **download)
+        if path is not None:
+            path = hub.from_text(hub.as_text(path))  # through text, as the folder's
+        for argument, expected, got in (("path", path, found), ("prediction", prediction, predicted)):
+            if expected is not None and expected != got:
+                raise ValueError(
+                    f"Field.from_pretrained: {argument} must be {got!r}, as in the folder, got {expected!r}. "
+                    "Leave it out; another path after training is match_snr's."
+                )
+        model = model.to(device).requires_grad_(False)
+        return cls(model, found, predicted, guidance_scale, guidance=guidance, dtype=dtype)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        license: str | None = None,
+        private: bool | None = None,
+        token: str | None = None,
+        message: str = "Upload a Field",
+    ) -> str:
+        """Upload what ``save_pretrained`` writes to a repository of the Hugging Face hub, and return its address.
+
+        Args:
+            repo_id: owner/name; made if it is not there.
+            license: See save_pretrained.
+            private: Of a new repository; None is the owner's default.
+            token: Of access; None is the one that is logged in.
+            message: Of the commit.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder, license=license)
+            return hub.push(folder, repo_id, private=private, token=token, message=message)
 
 
 def require_data_at_one(path: Path, where: str) -> None:
