@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import ast
 import copy
+import gc
 import importlib.abc
 import importlib.util
 import os
@@ -194,6 +195,18 @@ class Chosen:
         items[:] = sorted(wanted, key=lambda item: self.order.get(item.nodeid, len(self.order)))
 
 
+class Ends:
+    """The pytest plugin that ends the process at the first failure, without the ceremony of an end."""
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        if report.failed:
+            os._exit(1)
+
+    def pytest_collectreport(self, report: Any) -> None:
+        if report.failed:
+            os._exit(1)
+
+
 class Recorder:
     """The pytest plugin that notes which lines of the package each test executes, and how long it takes."""
 
@@ -226,11 +239,30 @@ def _source(module: str) -> Path:
     return ROOT / PACKAGE / f"{module}.py"
 
 
-def _pytest(files: list[str], plugin: object) -> int:
+def _pytest(files: list[str], *plugins: object) -> int:
     import pytest
 
-    options = ["-x", "-q", "--tb=no", "--assert=plain", "-p", "no:xdist", "-p", "no:timeout", "-W", "ignore"]
-    return int(pytest.main([*options, *files], plugins=[plugin]))
+    without = ("xdist", "timeout", "unraisableexception", "threadexception", "cacheprovider", "logging", "doctest")
+    options = ["-x", "-q", "--tb=no", "--assert=plain", "-W", "ignore", *(f"-pno:{name}" for name in without)]
+    return int(pytest.main([*options, *files], plugins=list(plugins)))
+
+
+def warm(files: list[str]) -> None:
+    """Run the tests once and forget all modules of the tree: what remains are sympy's caches, which forks share."""
+    before = set(sys.modules)
+    screen = os.dup(1)
+    silence = os.open(os.devnull, os.O_RDWR)
+    os.dup2(silence, 1)
+    code = _pytest(files)
+    os.dup2(screen, 1)
+    if code != 0:
+        raise SystemExit(f"The tests fail without any mutant: pytest {' '.join(files)} gave {code}.")
+    for name in set(sys.modules) - before:
+        file = getattr(sys.modules[name], "__file__", None)
+        if file is not None and Path(file).is_relative_to(ROOT) and ".venv" not in file:
+            del sys.modules[name]
+    gc.collect()
+    gc.freeze()  # so that a fork's collections neither look at nor copy what is there
 
 
 def _forked(work: Any) -> int:
@@ -286,7 +318,7 @@ def start(module: str, tree: ast.Module, mutant: Mutant, mirror: str, limit: int
         code = compile(ast.fix_missing_locations(tree), str(_source(module)), "exec")
         sys.meta_path.insert(0, Changed(module, code))
         files = list(dict.fromkeys([*([mirror] if mirror else []), *(test.split("::")[0] for test in mutant.tests)]))
-        return _pytest(files, Chosen(mutant.tests, mirror)) if files else 0
+        return _pytest(files, Chosen(mutant.tests, mirror), Ends()) if files else 0
 
     return _forked(work)
 
@@ -303,7 +335,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=None, help="a file for the survivors, besides the screen")
     options = parser.parse_args()
     os.chdir(ROOT)
-    os.environ |= {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    os.environ |= {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1", "SYMPY_CACHE_SIZE": "None"}
     sys.dont_write_bytecode = True
     sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
     for name in PRELOADED:
@@ -311,6 +343,7 @@ def main() -> None:
     sys.modules["torch"].set_num_threads(1)
 
     modules = options.modules or sorted(p.stem for p in (ROOT / PACKAGE).glob("*.py") if p.stem != "__init__")
+    warm(options.tests)
     recorder = record(options.tests)
     print(f"{len(recorder.seconds)} tests in {sum(recorder.seconds.values()):.0f} s, traced", flush=True)
     for module in modules:
