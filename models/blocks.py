@@ -14,6 +14,7 @@ parts of ``Style`` are off there; all on is the block of LightningDiT, Yao et al
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 from typing import cast
 
@@ -91,7 +92,7 @@ class MLP(nn.Module):
         self.fc2 = nn.Linear(self.fc1.out_features, hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
-        return cast(Tensor, self.fc2(F.gelu(self.fc1(x), approximate="tanh")))  # (B, T, D) -> (B, T, D)
+        return cast(Tensor, self.fc2(gelu(self.fc1(x))))  # (B, T, D) -> (B, T, D)
 
 
 class SwiGLU(nn.Module):
@@ -142,6 +143,18 @@ class FinalLayer(nn.Module):
         modulation: Tensor = self.adaLN_modulation(condition)  # (B, D) -> (B, 2 D)
         shift, scale = modulation.chunk(2, dim=-1)  # each (B, D)
         return cast(Tensor, self.linear(modulate(self.norm_final(x), shift, scale)))  # (B, T, D) -> (B, T, p p C)
+
+
+def gelu(x: Tensor) -> Tensor:
+    r"""GELU in its tanh form, :math:`x (1 + \tanh u) / 2 = x \, \mathrm{sigmoid}(2 u)`,
+    :math:`u = \sqrt{2 / \pi} (x + 0.044715 x^3)`.
+
+    Compiled for a CPU, the sigmoid takes a third of the time of the tanh, which was a tenth of a forward pass.
+    """
+    if not torch.compiler.is_compiling():
+        return F.gelu(x, approximate="tanh")
+    wide = x.float() if x.dtype.itemsize < 4 else x
+    return (wide * torch.sigmoid(2 * math.sqrt(2 / math.pi) * (wide + 0.044715 * wide**3))).to(x.dtype)
 
 
 def rotary_angles(head_dim: int, height: int, width: int, like: Tensor) -> Tensor:

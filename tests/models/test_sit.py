@@ -15,6 +15,7 @@ from einops import einsum, rearrange
 from torch import Tensor
 
 from models import SiT, SiTConfig
+from models.blocks import gelu
 
 SMALL: dict[str, Any] = {
     "input_size": 8,
@@ -365,16 +366,17 @@ def test_compiled_blocks_are_the_same_function_under_the_same_names() -> None:
 def test_compiled_without_graph_break_it_is_the_same_function(changes: dict[str, Any]) -> None:
     """The aot_eager backend traces as the default does, forward and backward, and spares the C++ compiler."""
     torch._dynamo.reset()
-    model = build(depth=1, **changes).train()
+    model = build(depth=1, **changes).train().double()
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
     if model.y_embedder is not None:
         model.y_embedder.class_dropout = 0.0
     x, t, y = inputs(model)
+    x, t = x.double(), t.double()
     expected, got = model(x, t, y), compiled(x, t, y)
-    torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
     weight = model.get_parameter("blocks.0.attn.qkv.weight")
     gradients = [torch.autograd.grad(out.square().sum(), weight)[0] for out in (expected, got)]
-    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(*gradients, rtol=1e-10, atol=1e-10)
 
 
 def test_class_dropout_compiles_without_graph_break() -> None:
@@ -454,3 +456,12 @@ def test_a_wrong_configuration_is_refused(name: str, value: object) -> None:
     culprit = {"patch_size": "(patch_size|input_size)", "num_heads": "hidden_size"}.get(name, name)
     with pytest.raises(ValueError, match=rf"^SiT: {culprit} must be .*, got "):
         SiT(**{**SMALL, name: value})
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_gelu_is_one_function_compiled_or_not(dtype: torch.dtype) -> None:
+    x = torch.linspace(-8, 8, 201).to(dtype)
+    wide = x.double()
+    expected = 0.5 * wide * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (wide + 0.044715 * wide**3)))
+    for function in (gelu, torch.compile(gelu, fullgraph=True, backend="aot_eager")):
+        torch.testing.assert_close(function(x), expected.to(dtype), rtol=2 * torch.finfo(dtype).eps, atol=1e-6)

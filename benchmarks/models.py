@@ -1,0 +1,347 @@
+"""How fast the networks are, beside a SiT written the textbook way: ``python benchmarks/models.py cpu`` or ``memory``.
+
+cpu: forward pass and train step (forward, backward, AdamW, EMA) of SiT-S/2 and SiT-B/2, process time of one thread,
+medians of runs that take turns. Plain is eager and float32, each operation as the paper's equations name it.
+
+memory: what the forward pass keeps for the backward pass, with and without activation checkpointing.
+
+cuda: SiT-XL/2 at the largest batch that fits: images a second, TFLOP/s and the share of the device's peak (MFU).
+
+Each part prints a table, and writes its numbers with device, versions and date to benchmarks/results.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import datetime
+import json
+import math
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # else this file would hide the package of its name
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from models import PUBLISHED, SiT, create_model
+from models.embeddings import sincos_position_embedding
+
+RESULTS = Path(__file__).resolve().parent / "results"
+PEAK = {"NVIDIA H100": 989e12, "NVIDIA H200": 989e12, "NVIDIA A100": 312e12}  # dense bfloat16, of the data sheets
+DECAY = 0.9999
+
+
+# The textbook
+
+
+class PlainBlock(nn.Module):
+    """LayerNorm, attention by softmax, MLP, and their modulation."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = (nn.LayerNorm(width, elementwise_affine=False, eps=1e-6) for _ in range(2))
+        self.qkv, self.proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU("tanh"), nn.Linear(4 * width, width))
+        self.modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
+
+    def attention(self, x: Tensor) -> Tensor:
+        batch, tokens, width = x.shape
+        q, k, v = self.qkv(x).reshape(batch, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        weights = (q @ k.transpose(-2, -1) / math.sqrt(width // self.heads)).softmax(-1)
+        out: Tensor = self.proj((weights @ v).transpose(1, 2).reshape(batch, tokens, width))
+        return out
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulation(c).chunk(6, dim=1)
+        x = x + gate_a.unsqueeze(1) * self.attention(self.norm1(x) * (1 + scale_a.unsqueeze(1)) + shift_a.unsqueeze(1))
+        return x + gate_m.unsqueeze(1) * self.mlp(self.norm2(x) * (1 + scale_m.unsqueeze(1)) + shift_m.unsqueeze(1))
+
+
+class Plain(nn.Module):
+    """The network of the paper."""
+
+    def __init__(self, like: SiT) -> None:
+        super().__init__()
+        config = like.config
+        width, self.patch, self.grid = config.hidden_size, config.patch_size, like.grid
+        self.channels = config.in_channels
+        self.embed = nn.Conv2d(config.in_channels, width, self.patch, self.patch)
+        self.time = nn.Sequential(nn.Linear(256, width), nn.SiLU(), nn.Linear(width, width))
+        self.label = nn.Embedding(config.num_classes + 1, width)
+        self.position = nn.Parameter(sincos_position_embedding(width, *self.grid)[None].float(), requires_grad=False)
+        self.blocks = nn.ModuleList(PlainBlock(width, config.num_heads) for _ in range(config.depth))
+        self.norm = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
+        self.modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
+        self.linear = nn.Linear(width, self.patch**2 * config.in_channels)
+        # The same weights in the same order: the two networks are one function.
+        ours = dict(like.named_parameters())
+        order = [
+            "x_embedder.proj", "t_embedder.mlp.0", "t_embedder.mlp.2", "y_embedder.embedding_table",
+            *(f"blocks.{i}.{n}" for i in range(config.depth)
+              for n in ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2", "adaLN_modulation.1")),
+            "final_layer.adaLN_modulation.1", "final_layer.linear",
+        ]  # fmt: skip
+        layers = [m for m in self.modules() if isinstance(m, (nn.Conv2d, nn.Linear, nn.Embedding))]
+        for name, layer in zip(order, layers, strict=True):
+            layer.weight.data.copy_(ours[f"{name}.weight"].data)
+            if not isinstance(layer, nn.Embedding):
+                layer.bias.data.copy_(ours[f"{name}.bias"].data)
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        frequencies = torch.exp(-math.log(10_000) * torch.arange(128, device=x.device) / 128)
+        angles = t[:, None] * frequencies
+        c = self.time(torch.cat([angles.cos(), angles.sin()], dim=1).to(x.dtype)) + self.label(y)
+        h = self.embed(x).flatten(2).transpose(1, 2) + self.position
+        for block in self.blocks:
+            h = block(h, c)
+        shift, scale = self.modulation(c).chunk(2, dim=1)
+        h = self.linear(self.norm(h) * (1 + scale.unsqueeze(1)) + shift.unsqueeze(1))
+        (rows, columns), p = self.grid, self.patch
+        h = h.reshape(len(x), rows, columns, p, p, self.channels)
+        return torch.einsum("nhwpqc->nchpwq", h).reshape(x.shape)
+
+
+# Ours and theirs, ready to run
+
+
+def networks(name: str, device: str = "cpu") -> tuple[SiT, Plain]:
+    """One function, twice; with no weight that is zero."""
+    torch.manual_seed(0)
+    model = create_model(name, input_size=32).to(device)
+    with torch.no_grad():
+        for key, parameter in model.named_parameters():
+            if "adaLN" in key or "final_layer" in key:
+                parameter.normal_(std=0.02)
+    return model, Plain(model).to(device)
+
+
+def inputs(batch: int, device: str = "cpu") -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(batch)
+    x, t = torch.randn(batch, 4, 32, 32, generator=generator), torch.rand(batch, generator=generator)
+    return x.to(device), t.to(device), torch.randint(1000, (batch,), generator=generator).to(device)
+
+
+def autocast(device: str, enabled: bool) -> torch.autocast:
+    return torch.autocast(device, dtype=torch.bfloat16, enabled=enabled)
+
+
+def forward(model: nn.Module, batch: int, bf16: bool, device: str = "cpu") -> Callable[[], Tensor]:
+    model.eval()
+    arguments = inputs(batch, device)
+
+    @torch.no_grad()
+    def run() -> Tensor:
+        with autocast(device, bf16):
+            out: Tensor = model(*arguments)
+        return out
+
+    return run
+
+
+def plain_step(model: Plain, batch: int, device: str = "cpu") -> Callable[[], Tensor]:
+    """The official script's: AdamW at its defaults, and the average parameter by parameter."""
+    average = copy.deepcopy(model)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=1e-4, weight_decay=0.0)
+    x, t, y = inputs(batch, device)
+
+    def run() -> Tensor:
+        loss = (model(x, t, y) - x).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        with torch.no_grad():
+            for mean, value in zip(average.parameters(), model.parameters(), strict=True):
+                mean.mul_(DECAY).add_(value.data, alpha=1 - DECAY)
+        return loss.detach()
+
+    return run
+
+
+def our_step(model: SiT, batch: int, device: str = "cpu") -> Callable[[], Tensor]:
+    model.train()
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(DECAY))
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=1e-4, weight_decay=0.0, fused=True)
+    x, t, y = inputs(batch, device)
+
+    def run() -> Tensor:
+        with autocast(device, True):
+            loss = (model(x, t, y) - x).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        average.update_parameters(model)
+        return loss.detach()
+
+    return run
+
+
+# Measurements
+
+
+def in_turns(runs: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Median process seconds of each, run after run in turns; the first, which compiles, is not counted."""
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for repeat in range(repeats + 1):
+        for name, run in runs.items():
+            start = time.process_time()
+            run()
+            if repeat:
+                seconds[name].append(time.process_time() - start)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def cpu(names: list[str], batches: list[int], repeats: int) -> None:
+    """Print and keep the times, and the errors against float64."""
+    torch.set_num_threads(1)
+    rows = []
+    for name in names:
+        model, plain = networks(name)
+        exact = copy.deepcopy(plain).double()
+        ours = copy.deepcopy(model).compile_blocks()
+        for batch in batches:
+            x, t, y = inputs(batch)
+            with torch.no_grad():
+                truth = exact(x.double(), t.double(), y)
+            runs = {
+                "plain": forward(plain, batch, bf16=False),
+                "plain, autocast": forward(plain, batch, bf16=True),
+                "ours, bf16": forward(model, batch, bf16=True),
+                "ours, bf16, compiled": forward(ours, batch, bf16=True),
+            }
+            errors = {key: float((run().double() - truth).norm() / truth.norm()) for key, run in runs.items()}
+            times = in_turns(dict(runs), repeats)
+            rows += [
+                {"model": name, "batch": batch, "what": "forward", "how": key, "seconds": times[key],
+                 "ratio": times["plain"] / times[key], "error": errors[key]}
+                for key in runs
+            ]  # fmt: skip
+            steps = {
+                "plain": plain_step(copy.deepcopy(plain), batch),
+                "ours, bf16, compiled": our_step(copy.deepcopy(model).compile_blocks(), batch),
+            }
+            times = in_turns(dict(steps), max(2, repeats // 2))
+            rows += [
+                {"model": name, "batch": batch, "what": "train step", "how": key, "seconds": times[key],
+                 "ratio": times["plain"] / times[key]}
+                for key in steps
+            ]  # fmt: skip
+            for row in rows[-6:]:
+                print(_line(row), flush=True)
+    keep("models-cpu", {"rows": rows, "threads": 1})
+
+
+def _line(row: dict[str, Any]) -> str:
+    error = f"{row['error']:.1e}" if "error" in row else ""
+    return (
+        f"| {row['model']} | {row['batch']} | {row['what']} | {row['how']} | {row['seconds']:.3f} "
+        f"| {row['ratio']:.2f} | {error} |"
+    )
+
+
+def memory(names: list[str], batches: list[int]) -> None:
+    """Print and keep the bytes that the forward pass of a train step keeps."""
+    rows = []
+    for name in names:
+        model, _ = networks(name)
+        for batch in batches:
+            for model.activation_checkpointing in (False, True):
+                kept: dict[int, int] = {}
+
+                def pack(tensor: Tensor, kept: dict[int, int] = kept) -> Tensor:
+                    storage = tensor.untyped_storage()
+                    kept[storage.data_ptr()] = storage.nbytes()
+                    return tensor
+
+                parameters = {p.untyped_storage().data_ptr() for p in model.parameters()}
+                with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), autocast("cpu", True):
+                    out = model.train()(*inputs(batch))
+                size = sum(n for pointer, n in kept.items() if pointer not in parameters)
+                del out
+                rows.append(
+                    {"model": name, "batch": batch, "checkpointing": model.activation_checkpointing, "bytes": size}
+                )
+                print(f"| {name} | {batch} | {model.activation_checkpointing} | {size / 2**20:.0f} MiB |", flush=True)
+    keep("models-memory", {"rows": rows})
+
+
+def cuda(name: str) -> None:
+    """Print and keep images a second, TFLOP/s and MFU: plain, plain with TF32, ours; at the largest batch that fits."""
+    device = torch.cuda.get_device_name()
+    peak = next((value for key, value in PEAK.items() if device.startswith(key)), math.nan)
+    flop = 2 * 3 * PUBLISHED[name].gmacs * 1e9  # forward, and twice that backward
+    rows = []
+    for how in ("plain", "plain, TF32", "ours, bf16, compiled", "ours, bf16, compiled, checkpointing"):
+        torch.set_float32_matmul_precision("high" if how == "plain, TF32" else "highest")
+        batch, speed = 8, 0.0
+        while batch <= 1024:
+            torch.cuda.empty_cache()
+            try:
+                model, plain = networks(name, "cuda")
+                model.activation_checkpointing = how.endswith("checkpointing")
+                step = our_step(model.compile_blocks(), batch, "cuda") if how.startswith("ours") else plain_step(
+                    plain, batch, "cuda")  # fmt: skip
+                for _ in range(3):
+                    step()
+                torch.cuda.synchronize()
+                start = time.perf_counter()
+                for _ in range(10):
+                    step()
+                torch.cuda.synchronize()
+                speed = 10 * batch / (time.perf_counter() - start)
+            except torch.cuda.OutOfMemoryError:
+                break
+            row = {"model": name, "batch": batch, "how": how, "images_per_second": speed,
+                   "tflops": speed * flop / 1e12, "mfu": speed * flop / peak,
+                   "peak_bytes": torch.cuda.max_memory_allocated()}  # fmt: skip
+            rows.append(row)
+            print(f"| {how} | {batch} | {speed:.1f} | {row['tflops']:.0f} | {row['mfu']:.3f} |", flush=True)
+            batch *= 2
+    keep("models-cuda", {"rows": rows, "peak_flops": peak})
+
+
+def keep(name: str, content: dict[str, Any]) -> None:
+    """Write a result with what it depends on."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    processor = next((line.partition(":")[2].strip() for line in lines if "model name" in line), platform.processor())
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else processor
+    context = {
+        "device": device,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "date": datetime.date.today().isoformat(),
+    }
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps(context | content, indent=1) + "\n")
+
+
+def main() -> None:
+    """Run the part named on the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=["cpu", "memory", "cuda"])
+    parser.add_argument("--models", nargs="+", default=["SiT-S/2", "SiT-B/2"])
+    parser.add_argument("--batches", nargs="+", type=int, default=[4, 8])
+    parser.add_argument("--repeats", type=int, default=7)
+    options = parser.parse_args()
+    if options.part == "cpu":
+        cpu(options.models, options.batches, options.repeats)
+    elif options.part == "memory":
+        memory(options.models, options.batches)
+    else:
+        cuda(options.models[-1] if options.models != ["SiT-S/2", "SiT-B/2"] else "SiT-XL/2")
+
+
+if __name__ == "__main__":
+    main()
