@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _path(alpha: str, sigma: str | None, parameters: dict[str, float]) -> Path:
-    if sigma is None and alpha not in library.LIBRARY and not alpha.isidentifier():
+    if sigma is None and not alpha.isidentifier():
         raise ValueError(f"sigma: must be given after alpha = {alpha!r}, such as 1-t.")
     if sigma is None and parameters:
         raise ValueError(f"--parameter: must not be given with a path of the library, got {', '.join(parameters)}.")

@@ -118,7 +118,7 @@ def sampled_slope(expr: sp.Expr, times: np.ndarray[Any, Any]) -> np.ndarray[Any,
     if not expr.has(t):
         return np.zeros_like(times)
     with torch.inference_mode(False), torch.enable_grad():
-        time = torch.tensor(times, dtype=torch.float64, device="cpu", requires_grad=True)
+        time = torch.tensor(times, device="cpu", requires_grad=True)
         (slope,) = torch.autograd.grad(lambdified(stable(expr), "torch")(time).sum(), time)
     values: np.ndarray[Any, Any] = slope.numpy()
     return values
@@ -240,7 +240,7 @@ def _around_data(expr: sp.Expr) -> sp.Expr:
 
 def _by_factors(expr: sp.Expr) -> sp.Expr:
     """Each factor in t or in u, whichever is more accurate."""
-    if expr.is_Mul or (expr.is_Pow and expr.exp.is_Rational):
+    if expr.is_Mul or expr.is_Pow:
         return expr.func(*map(_by_factors, expr.args))
     if not expr.has(t):
         return expr
@@ -258,29 +258,16 @@ def _series(expr: sp.Expr, end: int) -> Iterator[Series]:
         power = leading(expr, end)[1]
     except ArithmeticError:
         return
+
+    @functools.cache
+    def scaled(root: int, r: mpmath.mpf) -> mpmath.mpf:
+        s = r**root
+        return evaluate(expr, s if end == 0 else 1 - s, digits=60) / s ** (mpmath.mpf(int(power.p)) / int(power.q))
+
     for root, width in itertools.product((1, 2), SERIES_WIDTHS):
         with mpmath.workdps(60):
-            exponent = mpmath.mpf(int(power.p)) / int(power.q)
-            angles = [mpmath.pi * (2 * k + 1) / (4 * SERIES_LENGTH) for k in range(SERIES_LENGTH)]
-            points = [mpmath.mpf(width) ** (mpmath.mpf(1) / root) * mpmath.cos(angle) ** 2 for angle in angles]
-            distances = [point**root for point in points]
-            values = [evaluate(expr, s if end == 0 else 1 - s, digits=60) / s**exponent for s in distances]
-            yield Series(width, float(exponent), root, tuple(map(float, _interpolated(points, values))))
-
-
-def _interpolated(points: list[mpmath.mpf], values: list[mpmath.mpf]) -> list[mpmath.mpf]:
-    """The coefficients of the polynomial through the points, the constant one first: Newton's divided differences."""
-    differences = list(values)
-    for level in range(1, len(points)):
-        for i in range(len(points) - 1, level - 1, -1):
-            differences[i] = (differences[i] - differences[i - 1]) / (points[i] - points[i - level])
-    coefficients = [mpmath.mpf(0)]
-    for point, difference in zip(reversed(points), reversed(differences), strict=True):
-        # Horner's rule: times (s - point), plus the difference.
-        shifted, scaled = [mpmath.mpf(0), *coefficients], [*(point * c for c in coefficients), mpmath.mpf(0)]
-        coefficients = [a - b for a, b in zip(shifted, scaled, strict=True)]
-        coefficients[0] += difference
-    return coefficients[: len(points)]
+            polynomial = mpmath.chebyfit(functools.partial(scaled, root), [0, mpmath.root(width, root)], SERIES_LENGTH)
+        yield Series(width, float(power), root, tuple(map(float, reversed(polynomial))))
 
 
 def _wrong_ends(expr: sp.Expr, form: Form) -> Iterator[End]:
@@ -289,13 +276,13 @@ def _wrong_ends(expr: sp.Expr, form: Form) -> Iterator[End]:
         values, slopes = thread.submit(_at_ends, _assemble(form, "torch")).result()
     for time, got, slope in zip((0, 1), values, slopes, strict=True):
         limiting = to_float(limit(expr, time))
-        if got == limiting or (math.isfinite(got) and abs(got - limiting) <= 4e-16 * abs(limiting)):
-            if math.isnan(slope) and math.isfinite(limiting) and (exact := _slope(expr, time)) is not None:
+        if math.isclose(got, limiting, rel_tol=4e-16):
+            if math.isnan(slope) and (exact := _slope(expr, time)) is not None:
                 yield End(time, limiting, slope=exact)
-        elif math.isfinite(got) and abs(got - limiting) <= SERIES_TOLERANCE * abs(limiting):
+        elif math.isclose(got, limiting, rel_tol=SERIES_TOLERANCE):
             yield End(time, limiting, excess=got - limiting)
         else:
-            yield End(time, limiting, slope=(_slope(expr, time) or 0.0) if math.isfinite(limiting) else 0.0)
+            yield End(time, limiting, slope=_slope(expr, time) or 0.0)
 
 
 def _at_ends(function: ArrayFunction) -> tuple[list[float], list[float]]:

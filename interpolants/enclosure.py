@@ -78,9 +78,9 @@ def _series(expr: sp.Expr, time: Any) -> Series:
         for other in others:
             first = _product(first, other)
         return first
-    if expr.is_Pow and expr.exp.is_number and expr.base != sp.E:
+    if expr.is_Pow and expr.exp.is_number:
         return _power(_series(expr.base, time), expr.exp)
-    if expr.is_Pow and expr.base != sp.E:
+    if expr.is_Pow:
         return _exp(_product(_log(_series(expr.base, time)), _series(expr.exp, time)))
     rules: dict[type, Callable[[Series], Series]] = {
         sp.exp: _exp, sp.log: _log, sp.asin: _asin, sp.atan: _atan,
@@ -99,7 +99,7 @@ def _constant(expr: sp.Expr) -> Any:
     if expr.is_Rational:
         return _interval(expr, expr)
     value = sp.N(expr, DIGITS + 10)
-    if not (value.is_Float and value.is_finite):
+    if not value.is_Float:
         raise ArithmeticError(f"enclosure: {expr} is not a real number.")
     with mpmath.workdps(DIGITS + 10):
         number = mpmath.mpf(value._mpf_)

@@ -20,7 +20,7 @@ from interpolants.simplify import is_zero, simplified
 _DIGITS: Final = 800
 with mpmath.workdps(_DIGITS):
     _NEAR, _NEARER = mpmath.mpf(10) ** -40, mpmath.mpf(10) ** -80
-_TOLERANCE = mpmath.mpf(10) ** -15
+_TOLERANCE: Final = 1e-15
 MAX_ORDER: Final = 8
 """Of the zero of a factor at an end, up to which it is found exactly."""
 
@@ -56,7 +56,7 @@ def limit(expr: sp.Expr, end: int) -> sp.Expr:
     if abs(nearer) > 1.15 * abs(near) and abs(nearer) > 1:  # a logarithm grows by a factor of two from one to the other
         return sp.oo if nearer > 0 else -sp.oo
     candidate = _substituted(expr, end)
-    if candidate.is_number and _confirmed(candidate, near, nearer):
+    if _confirmed(candidate, near, nearer):
         return candidate
     try:
         coefficient, power = leading(expr, end)
@@ -90,7 +90,7 @@ def leading(expr: sp.Expr, end: int) -> tuple[sp.Expr, sp.Rational]:
         coefficient, power = sp.nan, _power(expr, near, nearer, end)
     with mpmath.workdps(_DIGITS):
         scaled = [value / step ** _number(power) for value, step in ((near, _NEAR), (nearer, _NEARER))]
-    if coefficient.is_number and _confirmed(coefficient, *scaled):
+    if _confirmed(coefficient, *scaled):
         return coefficient, power
     power = _power(expr, near, nearer, end)
     with mpmath.workdps(_DIGITS):
@@ -135,7 +135,7 @@ def _leading_of_factor(factor: sp.Expr, end: int) -> tuple[sp.Expr, sp.Rational]
     derivative = factor
     for order in range(MAX_ORDER + 1):
         value = _substituted(derivative, end)
-        if not (value.is_number and value.is_finite and value.is_extended_real):
+        if not value.is_finite:
             break
         if not is_zero(value):
             return (1 - 2 * end) ** order * value / sp.factorial(order), sp.Integer(order)
@@ -145,7 +145,8 @@ def _leading_of_factor(factor: sp.Expr, end: int) -> tuple[sp.Expr, sp.Rational]
 
 def _substituted(expr: sp.Expr, end: int) -> sp.Expr:
     try:
-        return expr.subs(t, end)
+        value = expr.subs(t, end)
+        return value if value.is_number else sp.nan  # such as the interval that sympy makes of atan at a pole
     except (ValueError, TypeError):  # sympy's comparisons of what is not a number, in Min and Max
         return sp.nan
 
@@ -155,21 +156,22 @@ def _power(expr: sp.Expr, near: mpmath.mpf, nearer: mpmath.mpf, end: int) -> sp.
     with mpmath.workdps(_DIGITS):
         if mpmath.isfinite(near) and mpmath.isfinite(nearer) and near and nearer:
             power = mpmath.log(abs(near / nearer)) / mpmath.log(_NEAR / _NEARER)
-            nearest = Fraction(str(mpmath.nstr(power, 30))).limit_denominator(1000)
-            if abs(power - mpmath.mpf(nearest.numerator) / nearest.denominator) < mpmath.mpf(10) ** -12:
-                return sp.Rational(nearest.numerator, nearest.denominator)
+            nearest = _nearest_rational(power)
+            if abs(power - _number(nearest)) < 1e-12:
+                return nearest
     raise ArithmeticError(f"limit: {expr} is no power of the distance to t = {end}, and no limit was found.")
 
 
 def _recognised(value: mpmath.mpf) -> sp.Expr:
     """A rational of small denominator where the value is one to 25 digits, else the number itself."""
     with mpmath.workdps(_DIGITS):
-        nearest = Fraction(str(mpmath.nstr(value, 40))).limit_denominator(1000)
-        if abs(value - mpmath.mpf(nearest.numerator) / nearest.denominator) <= mpmath.mpf(10) ** -25 * min(
-            1, abs(value)
-        ):
-            return sp.Rational(nearest.numerator, nearest.denominator)
-        return sp.Float(value, 30)
+        nearest = _nearest_rational(value)
+        return nearest if abs(value - _number(nearest)) <= 1e-25 * min(1, abs(value)) else sp.Float(value, 30)
+
+
+def _nearest_rational(value: mpmath.mpf) -> sp.Rational:
+    nearest = Fraction(mpmath.nstr(value, 40)).limit_denominator(1000)
+    return sp.Rational(nearest.numerator, nearest.denominator)
 
 
 def _confirmed(value: sp.Expr, near: mpmath.mpf, nearer: mpmath.mpf) -> bool:
@@ -184,5 +186,5 @@ def _confirmed(value: sp.Expr, near: mpmath.mpf, nearer: mpmath.mpf) -> bool:
         return bool(distance <= _TOLERANCE * max(1, abs(exact)) or distance <= before / 2)
 
 
-def _number(power: sp.Rational) -> mpmath.mpf:
-    return mpmath.mpf(int(power.p)) / int(power.q)
+def _number(value: sp.Rational) -> mpmath.mpf:
+    return mpmath.mpf(int(value.p)) / int(value.q)

@@ -252,7 +252,6 @@ class Path:
             choice: From ``interpolants.weights``, or its name, or text, sympy in ``interpolants.t``, or a number.
             prediction: What the network predicts.
         """
-        quantities.check_quantity(prediction, "weight: prediction")
         chosen = weights.choose(choice)
         return Coefficient(chosen.expr(self.alpha.expr, self.sigma.expr, prediction, self._towards_data))
 

@@ -7,7 +7,6 @@ values, widened for rounding. A sign that is found holds at all times but those 
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
@@ -16,11 +15,10 @@ import sympy as sp
 
 from interpolants.expression import t
 
-NEAREST: Final = 2.0**-20
-_WIDEST: Final = 2.0**-9
-_RATIO: Final = 1.1
+NEAREST: Final = 1e-6
 _ROUNDING: Final = 1e-15
-_PARTS: Final = 64
+_EDGES: Final = 65
+"""Of the parts of a cell on which a sign is not clear."""
 _MAX_UNCLEAR: Final = 100
 
 Interval: TypeAlias = tuple[Any, Any]
@@ -32,28 +30,25 @@ class Unknown(Exception):  # noqa: N818 - not an error
 
 def sign(enclose: Callable[[Interval], Interval]) -> int:
     """1 or -1 where that is the sign on all cells of what ``enclose`` encloses, 0 where it is not clear."""
-    time, expected = cells(), np.empty(0)
-    for _ in range(2):
+    time, found = cells(), set[float]()
+    for _ in range(3):
         low, high = enclose(time)
         unclear = ~((low > 0) | (high < 0))
-        clear = np.sign(low[~unclear])
-        if unclear.sum() > _MAX_UNCLEAR or np.any(clear != clear[:1]):
+        found.update(np.sign(low[~unclear]))
+        if len(found) > 1 or unclear.sum() > _MAX_UNCLEAR:
             return 0
-        expected = clear[:1] if clear.size else expected
         if not unclear.any():
-            return int(expected[0])
-        edges = np.linspace(time[0][unclear], time[1][unclear], _PARTS + 1)
+            return int(found.pop())
+        edges = np.linspace(time[0][unclear], time[1][unclear], _EDGES)
         time = edges[:-1].ravel(), edges[1:].ravel()
-    low, high = enclose(time)
-    within = np.all(low > 0) if expected[0] > 0 else np.all(high < 0)
-    return int(expected[0]) if within else 0
+    return 0
 
 
 @functools.cache
 def cells() -> Interval:
-    """The cells between NEAREST and 1 - NEAREST."""
-    distances = NEAREST * _RATIO ** np.arange(math.ceil(math.log(_WIDEST / NEAREST / (_RATIO - 1), _RATIO)))
-    middle = np.linspace(distances[-1], 1 - distances[-1], math.ceil(1 / _WIDEST))
+    """The cells between NEAREST and 1 - NEAREST: 0.002 wide, or a tenth of the distance to the nearer end."""
+    distances = np.geomspace(NEAREST, 0.02, 105)
+    middle = np.linspace(distances[-1], 1 - distances[-1], 481)
     edges = np.concatenate([distances, middle[1:-1], 1 - distances[::-1]])
     return edges[:-1], edges[1:]
 
@@ -70,7 +65,8 @@ def enclosed(expr: sp.Expr, time: Interval) -> Interval:
         value = sp.N(expr, 17)
         if not value.is_Float and not value.is_Integer:
             raise Unknown
-        return _widened(np.full_like(time[0], float(value)), np.full_like(time[0], float(value)))
+        values = np.full_like(time[0], float(value))
+        return _widened(values, values)
     arguments = [enclosed(argument, time) for argument in expr.args]
     with np.errstate(all="ignore"):
         if expr.is_Add:
@@ -87,7 +83,7 @@ def enclosed(expr: sp.Expr, time: Interval) -> Interval:
 
 def plus(a: Interval, b: Interval) -> Interval:
     """Bounds of a sum; the rounding is relative to the larger term, since the two may cancel."""
-    size = _ROUNDING * (np.maximum(np.abs(a[0]), np.abs(a[1])) + np.maximum(np.abs(b[0]), np.abs(b[1])))
+    size = _ROUNDING * (np.abs(a).max(0) + np.abs(b).max(0))
     return a[0] + b[0] - size, a[1] + b[1] + size
 
 
@@ -99,22 +95,18 @@ def multiplied(a: Interval, b: Interval) -> Interval:
 
 def raised(a: Interval, exponent: int) -> Interval:
     """Bounds of a whole power, >= 0."""
-    low, high = a[0] ** exponent, a[1] ** exponent
-    if exponent % 2:
-        return _widened(low, high)
-    around_zero = (a[0] < 0) & (a[1] > 0)
-    return _widened(np.where(around_zero, 0.0, np.minimum(low, high)), np.maximum(low, high))
+    low, high = a if exponent % 2 else _abs(*a)
+    return _widened(low**exponent, high**exponent)
 
 
 def _power(base: Interval, exponent: Interval, symbol: sp.Expr) -> Interval:
-    if symbol.is_Integer and symbol >= 0:
+    if symbol.is_Integer and symbol.is_positive:
         return raised(base, int(symbol))
     if symbol.is_Integer and np.all((base[0] > 0) | (base[1] < 0)):
         low, high = raised(base, -int(symbol))
         return _widened(1 / high, 1 / low)
-    if not np.all(base[0] > 0):
-        raise Unknown
-    low, high = multiplied((np.log(base[0]) - _ROUNDING, np.log(base[1]) + _ROUNDING), exponent)
+    # The logarithm of what may not be positive is not finite, which _widened refuses.
+    low, high = multiplied((np.log(base[0]), np.log(base[1])), exponent)
     return _widened(np.exp(low), np.exp(high))
 
 
@@ -131,7 +123,8 @@ def _increasing(function: Callable[[Any], Any]) -> Callable[[Any, Any], Interval
 def _wave(function: Callable[[Any], Any]) -> Callable[[Any, Any], Interval]:
     def bounds(low: Any, high: Any) -> Interval:
         middle, radius = function((low + high) / 2), (high - low) / 2
-        return np.maximum(middle - radius, -1.0) - _ROUNDING, np.minimum(middle + radius, 1.0) + _ROUNDING
+        lower, upper = np.clip([middle - radius, middle + radius], -1.0, 1.0)
+        return lower - _ROUNDING, upper + _ROUNDING
 
     return bounds
 
@@ -142,18 +135,14 @@ def _tan(low: Any, high: Any) -> Interval:
     return np.tan(low), np.tan(high)
 
 
-def _cosh(low: Any, high: Any) -> Interval:
-    inner = np.where((low < 0) & (high > 0), 0.0, np.minimum(np.abs(low), np.abs(high)))
-    return np.cosh(inner), np.cosh(np.maximum(np.abs(low), np.abs(high)))
-
-
 def _abs(low: Any, high: Any) -> Interval:
-    return np.where((low < 0) & (high > 0), 0.0, np.minimum(np.abs(low), np.abs(high))), np.maximum(-low, high)
+    return np.max([low, -high, 0 * low], axis=0), np.max([-low, high], axis=0)
 
 
 _RULES: Final[dict[str, Callable[[Any, Any], Interval]]] = {
     "exp": _increasing(np.exp), "log": _increasing(np.log), "asin": _increasing(np.arcsin),
     "acos": lambda low, high: (np.arccos(high), np.arccos(low)), "atan": _increasing(np.arctan),
-    "sinh": _increasing(np.sinh), "tanh": _increasing(np.tanh), "cosh": _cosh,
+    "sinh": _increasing(np.sinh), "tanh": _increasing(np.tanh),
+    "cosh": lambda low, high: _increasing(np.cosh)(*_abs(low, high)),
     "sin": _wave(np.sin), "cos": _wave(np.cos), "tan": _tan, "Abs": _abs,
 }  # fmt: skip

@@ -100,7 +100,7 @@ def _collected(coefficient: Any, powers: dict[PolyElement, Fraction]) -> _Produc
     """Without bases to the power 0, and with the whole powers of a prime in the coefficient."""
     kept = {}
     for base, exponent in powers.items():
-        if base.is_ground and exponent:
+        if base.is_ground:
             whole = math.floor(exponent)
             coefficient *= base.LC**whole
             exponent -= whole
@@ -172,13 +172,13 @@ class _Field:
             return self._sum([self.value(argument) for argument in expr.args])
         if expr.is_Mul:
             return functools.reduce(_Product.times, map(self.value, expr.args))
-        if expr.is_Pow and expr.exp.is_Rational and expr.base != sp.E:
+        if expr.is_Pow and expr.exp.is_Rational:
             return self._power(self.value(expr.base), Fraction(int(expr.exp.p), int(expr.exp.q)))
         if isinstance(expr, sp.exp) or expr.is_Pow or expr == sp.E:
             return self._exp(expr)
         if isinstance(expr, HyperbolicFunction):
             return self.value(expr.rewrite(sp.exp))
-        if isinstance(expr, TrigonometricFunction) and self._angles.generators:
+        if isinstance(expr, TrigonometricFunction):
             return self._trigonometric(expr)
         if isinstance(expr, (sp.Abs, sp.sign)) and (product := self._positive(expr.args[0])):
             negative = product.coefficient < 0
@@ -242,12 +242,20 @@ class _Field:
         if product.coefficient < 0 or any(self._sign(base) != 1 for base in product.powers):
             raise TooComplex
         powers = {base: e * exponent for base, e in product.powers.items()}
+        if any(e.denominator > 1 and not self._upright(base) for base, e in powers.items()):
+            raise TooComplex
         coefficient = product.coefficient
         for integer, side in ((int(coefficient.numerator), 1), (int(coefficient.denominator), -1)):
             for prime, multiplicity in sp.factorint(integer).items():
                 base = self.ring(prime)
                 powers[base] = powers.get(base, Fraction(0)) + side * multiplicity * exponent
         return _collected(QQ(1), powers)
+
+    def _upright(self, base: PolyElement) -> bool:
+        """Whether cos(g / 2) is positive for every angle in it: a power is written with as many powers of that."""
+        return all(
+            base.degree(self.ring.gens[i]) <= 0 or _is_positive(sp.cos(g / 2)) for i, g in self._tangents.items()
+        )
 
     def _sum(self, products: list[_Product]) -> _Product:
         products = [p for p in products if p.coefficient]
@@ -313,11 +321,8 @@ class _Field:
         for found, multiplicity in factors:
             factor = self.ring.from_dict(dict(found))  # sympy keeps the hash of what a polynomial was made from
             base, exponent = owner.get(factor, (factor, 1))
-            if factor not in owner and not base.is_ground:
-                scale, base = base.primitive()
-                coefficient *= scale**multiplicity
-                if self._sign(base) == -1 or (self._sign(base) == 0 and base.LC < 0):
-                    base, coefficient = -base, coefficient * (-1) ** multiplicity
+            if self._sign(base) == -1 or (self._sign(base) == 0 and base.LC < 0):
+                base, coefficient = -base, coefficient * (-1) ** multiplicity
             powers[base] = powers.get(base, Fraction(0)) + Fraction(multiplicity, exponent)
         return _collected(coefficient, powers)
 
@@ -406,7 +411,7 @@ class _Field:
                 powers = tuple(power for power, _ in factors)
                 number = math.prod((c for _, c in factors), start=coefficient)
                 of_angles[powers] = of_angles.get(powers, 0) + number
-        content = _primitive([QQ.to_sympy(c) for numbers in total.values() for c in numbers.values() if c])
+        content = _primitive([QQ.to_sympy(c) for numbers in total.values() for c in numbers.values()])
         waves = [tuple(wave(g / (1 + degrees[i] % 2)) for wave in (sp.sin, sp.cos)) for i, g in self._angles_of(used)]
         expr = sp.Add(
             *(
@@ -417,7 +422,6 @@ class _Field:
                         / content
                         * sp.Mul(*(s**i * z**j for (s, z), (i, j) in zip(waves, powers, strict=True)))
                         for powers, c in of_angles.items()
-                        if c
                     )
                 )
                 for others, of_angles in total.items()
@@ -474,6 +478,15 @@ def _factor_list(terms: frozenset[tuple[tuple[int, ...], Any]]) -> tuple[Any, li
     ring = PolyRing([f"x{i}" for i in range(size)], QQ, "lex")
     content, factors = ring(dict(terms)).factor_list()
     return QQ.convert(content), [(tuple(factor.terms()), multiplicity) for factor, multiplicity in factors]
+
+
+@functools.cache
+def _is_positive(expr: sp.Expr) -> bool:
+    """Whether it is proved to be, on (0, 1)."""
+    try:
+        return sign(lambda time: enclosed(expr, time)) == 1
+    except Unknown:
+        return False
 
 
 def _generators(polynomial: PolyElement) -> tuple[int, ...]:
@@ -539,7 +552,7 @@ def _with_tangents(expr: sp.Expr) -> sp.Expr:
         cosine = sp.cos(sine.args[0]) if isinstance(sine, sp.sin) else None
         if cosine in powers and (power * powers[cosine]).is_negative:
             common = min(power, -powers[cosine], key=abs)
-            expr = expr * (cosine / sine * sp.tan(sine.args[0])) ** common
+            expr = expr * cosine**common * sine**-common * sp.tan(sine.args[0]) ** common
     return expr
 
 

@@ -119,7 +119,7 @@ class TimeDensity:
         """
         low, high = max(low, self.support[0]), min(high, self.support[1])
         start, stop = self.cdf(torch.tensor([low, high], dtype=torch.float64)).tolist()
-        if not (low < high and stop > start):
+        if not stop > start:
             raise ValueError(
                 f"truncated: [low, high] must hold a part of the support {self.support} of {self.name}, "
                 f"got {(low, high)!r} in common."
@@ -154,7 +154,7 @@ class LogSNRDensity:
 
     Args:
         name: For messages.
-        cdf: Sympy in ``time_density.log_snr``, from 0 at -oo to 1 at oo.
+        cdf: Sympy in ``time_density.log_snr``, from 0 at -oo to 1 at oo; of powers, exp, atan and erfc.
         quantile: Its inverse, a function of float64 numbers in [0, 1].
     """
 
@@ -178,7 +178,7 @@ class LogSNRDensity:
     def _on(self, path: Path, time_at: TensorFunction) -> TimeDensity:
         if path.data_end != 1:
             raise ValueError(f"{self.name}: path must have data at t = 1, got {path.name!r}. Pass the original path.")
-        ends = [self.cdf.subs(log_snr, path.log_snr.limit(end)) for end in (0, 1)]
+        ends = [sp.limit(self.cdf, log_snr, path.log_snr.limit(end)) for end in (0, 1)]
         mass = ends[1] - ends[0]
         start, total = float(sp.N(ends[0], 30)), float(sp.N(mass, 30))
         if not total > 1e-6:
@@ -208,7 +208,9 @@ def _simplified(expr: sp.Expr) -> sp.Expr:
     return expr if expr.has(sp.log) else simplified(expr)
 
 
-_TORCH: Final = {"atan": torch.atan, "exp": torch.exp, "erfc": torch.special.erfc, "pi": math.pi, "sqrt": math.sqrt}
+_TORCH: Final = {
+    "atan": torch.atan, "exp": torch.exp, "erfc": torch.special.erfc, "pi": math.pi, "sqrt": lambda x: x**0.5,
+}  # fmt: skip
 
 
 def normal(mean: float, std: float) -> LogSNRDensity:
@@ -327,8 +329,9 @@ def proportional_to(
     mass = values @ node_weights
     if not (bool((values >= 0).all()) and math.isfinite(mass.sum()) and mass.sum() > 0):
         raise ValueError(f"proportional_to: {name} must be finite, >= 0 and not zero everywhere inside {support}.")
-    mass = mass / mass.sum()
     below = torch.cat([torch.zeros(1, dtype=torch.float64), mass.cumsum(0)])
+    mass, below = mass / below[-1], below / below[-1]
+    last = int(mass.nonzero().max())  # quantile(1) is its end
 
     def cell(sorted_table: Tensor, value: Tensor) -> Tensor:
         return (torch.searchsorted(sorted_table.to(value), value.contiguous(), right=True) - 1).clamp(0, _CELLS - 1)
@@ -341,7 +344,7 @@ def proportional_to(
         return below.to(time)[i] + (time - edges.to(time)[i]) * (mass / width).to(time)[i]
 
     def quantile(u: Tensor) -> Tensor:
-        i = cell(below, u)
+        i = cell(below, u).clamp(max=last)
         return edges.to(u)[i] + (u - below.to(u)[i]) / (mass / width).to(u)[i]
 
     return TimeDensity(name, None, cdf, quantile, support, p)

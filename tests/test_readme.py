@@ -19,5 +19,6 @@ def test_code_of_the_readme_runs(code):
     assert all(value.isfinite().all() for value in results)
 
 
-def test_both_uses_are_shown():
-    assert len(BLOCKS) == 4
+def test_every_use_is_shown():
+    """The mathematics alone, in two blocks; training; networks; samplers."""
+    assert len(BLOCKS) == 5

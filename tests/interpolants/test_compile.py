@@ -59,9 +59,19 @@ def test_one_formula_in_t_or_in_the_distance_to_the_data_or_in_both(expr, writte
     assert_accurate(expr)
 
 
-def test_a_formula_for_each_half():
-    expr = sin(pi * t)
-    assert form(expr).data_half is not None
+@pytest.mark.parametrize(
+    "expr",
+    [
+        sin(pi * t),
+        sin(pi * t) * (t * (1 - t) / (1 + t) + sin(pi * t) ** 2),  # the second half is accurate only as it stands
+        1 / t - 1 / (t * (2 - t)),  # and here only in its normal form, (1 - t) / (t (2 - t))
+    ],
+    ids=str,
+)
+def test_a_formula_for_each_half(expr):
+    chosen = form(expr)
+    assert (chosen.whole.free_symbols, chosen.data_half.free_symbols) == ({t}, {u})
+    assert (chosen.near_noise, chosen.near_data) == (None, None)
     assert_accurate(expr)
 
 
@@ -71,6 +81,7 @@ def test_a_formula_for_each_half():
         (sin(t) - t, "near_noise", "near_data"),
         (sqrt(exp(t) - 1 - t), "near_noise", "near_data"),
         ((t - sin(t)) ** R(1, 6), "near_noise", "near_data"),
+        (2 * log(1 + t), "near_noise", "near_data"),
         ((sin(1 - t) - (1 - t)) * (2 + t), "near_data", "near_noise"),
     ],
     ids=lambda v: None if callable(v) or isinstance(v, set) else str(v),
@@ -82,9 +93,25 @@ def test_a_polynomial_next_to_an_end(expr, place, other):
     assert_accurate(expr)
 
 
-def test_interpolation_gives_back_the_polynomial_of_the_points():
-    points = [mpmath.mpf(x) for x in (1, 3, -2, 5)]
-    assert engine._interpolated(points, [x**3 - 2 * x + 7 for x in points]) == [7, -2, 0, 1]
+@pytest.mark.parametrize("end", [0, 1])
+def test_a_series_is_the_function_in_the_chebyshev_points_and_near_it_between_them(end):
+    """A pole close beyond the end, at s = -1/100, leaves an error that is seen between the points of the widest."""
+    s = t if end == 0 else 1 - t
+    all_series = list(engine._series(s ** R(-3, 2) / (s + R(1, 100)), end))
+    assert [(series.root, series.width) for series in all_series] == [
+        (1, 2**-4), (1, 2**-7), (1, 2**-10), (2, 2**-4), (2, 2**-7), (2, 2**-10),
+    ]  # fmt: skip
+    for series in all_series:
+        points = np.polynomial.chebyshev.chebpts1(14)
+        errors = []
+        for x in (points, (points[1:] + points[:-1]) / 2):
+            r = series.width ** (1 / series.root) * (1 + x) / 2
+            polynomial = np.polynomial.Polynomial(series.coefficients)(r)
+            errors.append(np.max(np.abs(polynomial * (r**series.root + 0.01) - 1)))
+        assert series.power == -1.5
+        assert len(series.coefficients) == 14
+        assert errors[0] < 1e-9
+        assert series.width < 2**-4 or 1e-6 < errors[1] < 1e-3
 
 
 @pytest.mark.parametrize("backend", ["torch", "numpy"])
@@ -203,6 +230,11 @@ def test_the_smaller_and_the_larger_of_two(expr, by_hand):
     assert compiled(expr, "torch")(torch.tensor(times, dtype=torch.float64)).tolist() == pytest.approx(
         [by_hand(x) for x in times], rel=1e-14
     )
+
+
+def test_a_pole_inside_is_infinite_and_leaves_all_else_accurate():
+    time = torch.tensor([0.0, 0.25, 0.5, 0.75, 1.0], dtype=torch.float64)
+    assert compiled(1 / (2 * t - 1))(time).tolist() == [-1.0, -2.0, math.inf, 2.0, 1.0]
 
 
 def test_a_look_at_an_expression_needs_no_limits():

@@ -16,6 +16,7 @@ FUNCTIONS = [
     "t", "-t**3", "1/(1+t)", "(1+t)**(-5/2)", "t**0.3", "exp(-3*t)", "log(t)", "sin(7*t)", "cos(7*t)", "tan(t)",
     "asin(t)", "acos(t)", "atan(5*t)", "sinh(t)", "cosh(2*t)", "tanh(3*t)", "t**t", "2**(t**2)", "sqrt(1-t**2)/t",
     "pi*t - sqrt(2)", "sin(pi*t)", "exp(sin(3*t))*log(1+t)", "(t-1/2)**4",
+    "sin(t**2)", "atan(t**3)",
 ]  # fmt: skip
 
 
@@ -81,6 +82,16 @@ def test_a_constant_is_enclosed_to_all_digits_but_the_last(expr, digits):
         assert low <= exact <= high
         assert high - low <= abs(exact) * mpmath.mpf(10) ** (2 - digits)
         assert expr.is_Rational or high - low >= abs(exact) * mpmath.mpf(10) ** -digits
+
+
+@pytest.mark.parametrize("function", [sp.asin, sp.acos, sp.atan])
+def test_an_inverse_function_is_enclosed_to_all_digits_but_the_last(function, digits):
+    with mpmath.workdps(100):
+        for k in range(-10, 11):
+            time = sp.Rational(k, 16)
+            low, high = ends(enclosure._series(function(t), enclosure._interval(time, time))[0])
+            assert low < getattr(mpmath, function.__name__)(mpmath.mpf(k) / 16) < high
+            assert high - low <= mpmath.mpf(10) ** (1 - digits)
 
 
 def test_cells_are_halved_until_the_function_is_defined_on_each_and_no_further():

@@ -99,6 +99,29 @@ def test_weights_in_the_log_snr_are_those_that_sympy_solves_for(path, order, w):
     assert table.noise[n] == pytest.approx(float(sigma(path, TIMES[n + 1]) * mpmath.sqrt(1 - kept**2)), rel=1e-12)
 
 
+def test_steps_of_a_high_order_integrate_every_power():
+    """Of theta = y / h on [0, h], against exp(y - h), by quadrature in mpmath."""
+    path, order, n = ip.gvp(), 8, 8
+    times = np.linspace(0.1, 0.9, 10)
+    table = steps(path, times, order)
+    levels = path.log_snr(times) / 2
+    step = levels[n + 1] - levels[n]
+    theta = (levels - levels[n]) / step
+    for k in range(order):
+        integral = mpmath.quad(lambda x, k=k: x**k * step * mpmath.exp(step * (x - 1)), [0, 1])
+        got = sum(table.weights[n, i] * theta[n - i] ** k for i in range(order))
+        scale = sum(abs(table.weights[n, i] * theta[n - i] ** k) for i in range(order))
+        assert got == pytest.approx(path.alpha(times[n + 1]) * float(integral), abs=1e-13 * scale)
+
+
+def test_a_constant_ratio_in_the_log_snr_needs_no_quadrature(monkeypatch):
+    monkeypatch.setattr("interpolants.exponential._MAX_PANELS", 0)
+    for w in (0, "kl_optimal", ip.diffusion.kl_optimal(10**6)):
+        assert np.isfinite(steps(ip.vp(), TIMES, 3, w=w).weights).all()
+        with pytest.raises(ArithmeticError, match="the quadrature of w / g"):
+            steps(ip.vp(), TIMES, 3, variable="t", w=w)
+
+
 # Exactness on any path, with any w
 
 
@@ -151,6 +174,8 @@ def test_steps_of_the_velocity_are_those_of_adams(order):
     bashforth = {1: [1], 2: [3 / 2, -1 / 2], 3: [23 / 12, -16 / 12, 5 / 12], 4: [55 / 24, -59 / 24, 37 / 24, -9 / 24]}
     moulton = {1: [1 / 2, 1 / 2], 2: [5 / 12, 8 / 12, -1 / 12], 3: [9 / 24, 19 / 24, -5 / 24, 1 / 24]}
     table = steps(ip.vp(), np.linspace(0.0, 1.0, 9), order, space="velocity")
+    assert table.carry.shape == table.noise.shape == (8,)
+    assert (table.weights.shape, table.corrector.shape) == ((8, order), (8, order + 1))
     np.testing.assert_allclose(table.weights[-1] * 8, bashforth[order], rtol=1e-12)
     if order in moulton:
         np.testing.assert_allclose(table.corrector[-1] * 8, moulton[order], rtol=1e-12)
@@ -189,6 +214,8 @@ def test_the_noise_ratio_is_of_w_to_that_of_the_forward_sde():
 def test_ancestral_steps_are_those_of_the_exact_reversal(path):
     """Mean and variance of q(x_s | x_t, data) of the forward process, by Bayes' rule."""
     table = ancestral(path, TIMES)
+    np.testing.assert_array_equal(table.times, TIMES)
+    assert table.space == "data"
     for n in range(len(TIMES) - 1):
         (a_t, s_t), (a_s, s_s) = ((path.alpha(x), path.sigma(x)) for x in TIMES[n : n + 2])
         ratio = a_t / a_s
@@ -237,6 +264,37 @@ def test_with_noise_no_prediction_is_amplified():
         assert amplification.max() <= bound
         assert (weights[2:4] != 0).all()  # even steps keep all three
         assert (amplification[-1] > 8.0) == (w == 0)
+    # The same where the noise ends at t = 1.
+    whole = steps(ip.linear(), [*times, 1.0], 3, variable="t", w="0.01*(1-t)")
+    assert whole.noise[-1] == 0.0
+    assert (np.abs(whole.weights[:-1]).sum(1) <= 8.0 * whole.weights[:-1].sum(1)).all()
+
+
+def test_amplification_is_in_proportion_to_the_weight_of_the_prediction():
+    """Next to the noise all weights of the data are small: a step 17 times as long as the one before is none the less
+    an extrapolation by (1 + 17 / 2) + 17 / 2, about, of what is their sum.
+    """
+    for w in (0, "0.01*(1-t)"):
+        (new, old) = steps(ip.linear(), [0.01, 0.02, 0.03, 0.2], 2, variable="t", w=w).weights[-1]
+        assert abs(new) + abs(old) < 8.0
+        assert ((abs(new) + abs(old)) / (new + old) > 8.0) == (w == 0)
+        assert (old == 0.0) == (w != 0)
+        assert new + old > 0.1
+
+
+def test_no_more_predictions_are_left_out_than_amplify():
+    """A step four times as long as those before: the sum of the absolute weights is about 20 for three, 5 for two."""
+    times, w = [0.3, 0.35, 0.4, 0.6], "0.001*(1-t)"
+    three, two = (steps(ip.linear(), times, order, variable="t", w=w) for order in (3, 2))
+    np.testing.assert_array_equal(three.weights[-1], [*two.weights[-1], 0.0])
+    assert (two.weights[-1] != 0.0).all()
+
+
+@pytest.mark.parametrize("variable", ["t", "log_snr"])
+@pytest.mark.parametrize("w", [0, "sigma"])
+def test_one_step_to_the_data_is_its_prediction(variable, w):
+    table = steps(ip.linear(), [0.5, 1.0], 2, variable=variable, w=w)
+    assert (table.carry.tolist(), table.weights.tolist(), table.noise.tolist()) == ([0.0], [[1.0, 0.0]], [0.0])
 
 
 # Arguments

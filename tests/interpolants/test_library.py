@@ -221,7 +221,8 @@ def test_alpha_is_the_exponential_of_half_the_integral_of_the_rate(beta):
 
 @pytest.mark.parametrize(
     "log_snr", ["20*t-10", "2*log(t/(1-t))", "-2*log(tan(pi*(1-t)/2))", "2*log(t/(1-t))+3*t", "log(t)-log(1-t)",
-                "-log(exp(0.1*(1-t)+9.95*(1-t)**2)-1)", "2*pi*log(t)-log(1-t)", "log(t**2/(1-t)**2)"]
+                "-log(exp(0.1*(1-t)+9.95*(1-t)**2)-1)", "2*pi*log(t)-log(1-t)", "log(t**2/(1-t)**2)",
+                "log(t/(2-t))+2*log(t/(3-t))-3*log((1-t)/(1+t))-4*log((2-t)/(5+t))"]
 )  # fmt: skip
 def test_the_log_snr_is_the_one_that_was_asked_for(log_snr):
     path = library.from_log_snr(log_snr)
@@ -233,10 +234,20 @@ def test_the_log_snr_is_the_one_that_was_asked_for(log_snr):
 
 
 def test_a_path_from_a_log_snr_keeps_its_factors_finite_at_the_ends():
-    path = library.from_log_snr("2*log(t/(1-t))")
-    assert path.alpha.expr.subs(ip.t, 0) == path.sigma.expr.subs(ip.t, 1) == 0
-    fast = library.from_log_snr("2*log(t/(1-t))+3*t")
-    assert fast.alpha.expr.subs(ip.t, 0) == fast.sigma.expr.subs(ip.t, 1) == 0
+    for log_snr in ("2*log(t/(1-t))", "2*log(t/(1-t))+3*t", "log(t)-log(1-t)"):
+        path = library.from_log_snr(log_snr)
+        assert path.alpha.expr.subs(ip.t, 0) == path.sigma.expr.subs(ip.t, 1) == 0
+        assert path.alpha.expr.subs(ip.t, 1) == path.sigma.expr.subs(ip.t, 0) == 1
+
+
+def test_a_path_from_a_log_snr_keeps_the_products_that_it_is_given():
+    """Where 1 - t^2 stood for (1 - t)(1 + t), a float64 next to 1 would lose half its digits."""
+    path = library.from_log_snr("2*log(t*(2-t)/((1-t)*(1+t)))")
+    s = 2.0**-30
+    odds = number(s) * (2 - number(s)) / ((1 - number(s)) * (1 + number(s)))  # of either end, by symmetry
+    exact = float(odds / mp.sqrt(1 + odds**2))
+    assert sp.lambdify(ip.t, path.alpha.expr, "math")(s) == pytest.approx(exact, rel=1e-15, abs=0.0)
+    assert sp.lambdify(ip.t, path.sigma.expr, "math")(1 - s) == pytest.approx(exact, rel=1e-15, abs=0.0)
 
 
 @pytest.mark.parametrize("path", [path for path, _ in FORMS], ids=lambda p: p.name)
@@ -293,6 +304,7 @@ REFUSED = [
     (lambda: library.polynomial(math.nan), r"polynomial: must have n > 0, got n=nan"),
     (lambda: library.polynomial(math.inf), r"polynomial: must have n > 0, got n=inf"),
     (lambda: library.vp(0.0, 20.0), r"vp: must have 0 < beta_min <= beta_max, got beta_min=0.0, beta_max=20.0\.$"),
+    (lambda: library.vp(0.1, math.inf), r"vp: must have 0 < beta_min <= beta_max, got beta_min=0.1, beta_max=inf\.$"),
     (lambda: library.vp(5, 1), r"vp: must have 0 < beta_min <= beta_max, got beta_min=5, beta_max=1"),
     (lambda: library.vp(0.1, 1.0), r"vp\(0.1, 1\) is no path: t = 0 must be the noise end"),
     (lambda: library.sub_vp(0, 1), r"sub_vp: must have 0 < beta_min <= beta_max, got beta_min=0, beta_max=1"),
@@ -307,6 +319,8 @@ REFUSED = [
     (lambda: library.edm(rho=0), r"edm: must have rho > 0, got rho=0\.$"),
     (lambda: library.from_beta("3-5*t"), r"from_beta: beta must be positive and finite on \(0, 1\), got 3 - 5\*t, "
         r"which is 0 at t = 0.6\.$"),
+    (lambda: library.from_beta("20*(0.9985-t)"), r"from_beta: beta must be positive .* which is -0.01 at t = 0.999\.$"),
+    (lambda: library.from_beta("20*(t-0.0015)"), r"from_beta: beta must be positive .* which is -0.01 at t = 0.001\.$"),
     (lambda: library.from_beta(0), r"from_beta: beta must be positive and finite .* got 0, which is 0 at t = 0.001"),
     (lambda: library.from_beta("1/(t-0.5)**2"), r"from_beta: beta must be positive and finite .* at t = 0.5"),
     (lambda: library.from_beta("1"), r"from_beta\(1\) is no path: t = 0 must be the noise end"),
@@ -362,6 +376,26 @@ def test_a_rate_whose_integral_would_be_searched_for_long_is_refused_at_once():
             library.from_beta(beta)
 
 
+SEARCHED = {  # terms of a rate: powers whose exponent is whole and what does not depend on time are no functions
+    "exp(t)*sin(t)": True, "exp(t)*sin(t)*t**2/(t+1)**3": True, "sin(1)*cos(2)*log(3)*exp(t)*sin(t)": True,
+    "exp(t)*sqrt(t+1)": True, "exp(t)*sin(t)*sqrt(t+1)": False, "exp(t)*sin(t)*log(t+1)": False,
+    "exp(sin(t))": False, "log(cos(t))": False, "exp(t)*sin(t)*t**2*log(2-t)/(t+1)**3": False,
+    "1/(t**2+1)**3": True, "1/(t**3+t+1)": False,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("term", SEARCHED)
+def test_an_antiderivative_is_searched_for_where_no_more_than_two_functions_stand_side_by_side(term):
+    assert library._is_searched_soon(sp.sympify(term, locals={"t": ip.t})) is SEARCHED[term]
+
+
+def test_an_antiderivative_is_searched_for_up_to_a_number_of_operations():
+    """The sine is one, and the 10 powers have 10 and are joined by 9."""
+    term = sp.sin(sum(ip.t**k for k in range(2, 12)))
+    assert library._is_searched_soon(term)
+    assert not library._is_searched_soon(-term)
+
+
 def test_an_antiderivative_with_a_jump_is_no_integral(monkeypatch):
     t = ip.t
     jumping = sp.atan(sp.tan(7 * t / 2) / sp.sqrt(3)) * 2 / (7 * sp.sqrt(3))  # of the term, up to jumps at tan's poles
@@ -370,6 +404,14 @@ def test_an_antiderivative_with_a_jump_is_no_integral(monkeypatch):
     assert library._integrates(2 * t, sp.Integer(2))
     assert not library._integrates(-sp.sin(7 * t) / 7, sp.cos(7 * t))
     assert not library._integrates(sp.Integer(1), sp.cos(7 * t))
+    for jump in (0.02, 0.3, 0.5, 0.98):
+        from_the_jump = t - sp.Rational(str(jump))
+        assert not library._integrates(sp.atan(1 / from_the_jump), -1 / (1 + from_the_jump**2))
+    for unit in (sp.Rational(1, 10**12), sp.Integer(10) ** 12):
+        assert library._integrates(unit * sp.sin(7 * t), unit * 7 * sp.cos(7 * t))
+        assert not library._integrates(-unit * sp.sin(7 * t), unit * 7 * sp.cos(7 * t))
+    # Rounding is no jump: next to 1/2 the integral is zero beside its values, which are zero elsewhere.
+    assert library._integrates((t - sp.Rational(1, 2)) ** 2 - sp.Rational(61, 130) ** 2, 2 * t - 1)
     monkeypatch.setattr("sympy.integrals.manualintegrate.manualintegrate", lambda term, t: 12 * jumping)
     with pytest.raises(ValueError, match="beta must have an antiderivative that is found in closed form"):
         library.from_beta(12 / (2 + sp.cos(7 * t)))

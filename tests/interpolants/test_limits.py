@@ -27,6 +27,7 @@ exp, log, sin, cos, tan, sqrt, pi = sp.exp, sp.log, sp.sin, sp.cos, sp.tan, sp.s
         (sp.Piecewise((1 / t, t <= R(1, 2)), (t + 3, True)), 0, sp.oo),
         (sp.Piecewise((1 / t, t <= R(1, 2)), (t + 3, True)), 1, 4),
         (sp.Min(1 / t, 5), 0, 5), (sp.Max(t, R(1, 4)), 0, R(1, 4)),
+        (2 * sp.atan(t / (1 - t)) / pi, 1, 1), (t + sp.atan((1 - t) / t), 0, pi / 2),
         *((t * sin(k / t), 0, 0) for k in range(1, 5)),
     ],
     ids=str,
@@ -100,6 +101,19 @@ def test_evaluation_at_a_pole_is_infinite_and_off_the_real_line_no_number():
 def test_slow_approaches_and_roots(text, end, expected):
     found = limit(parse(text), end)
     assert found == expected or float(found) == pytest.approx(float(expected), rel=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("expr", "number"),
+    [
+        (10**20 + 1 / (1 - log(t)), sp.Integer(10) ** 20),
+        (1 + 1 / (1 - log(t)) / 10**17, sp.Integer(1)),
+        (R(1, 1000) + 1 / (1 - log(t)) / 10**17, R(1, 1000)),
+    ],
+    ids=str,
+)
+def test_a_number_that_is_reached_slowly_is_that_number_where_fifteen_digits_of_it_are(expr, number):
+    assert limit(expr, 0) == number
 
 
 @pytest.mark.parametrize("expr", ["1 + 1/(1-log(t))", "1/2 - 48/(1-log(t))", "1/2 - 66/(1-log(t))", "sqrt(t-1)"])

@@ -64,6 +64,7 @@ def test_help_says_what_to_give(capsys):
         'sigma(t), such as "1-t" options', "NAME=NUMBER such as p=2 --latex LaTeX instead of plain text",
     ):  # fmt: skip
         assert phrase in text
+    assert text.endswith("plain text")
 
 
 def test_names_parameters_and_latex(capsys):

@@ -256,12 +256,14 @@ def test_an_infinite_derivative_of_alpha_at_the_noise_is_met_by_its_limit(kind):
     torch.testing.assert_close(mixed[1], expected[1], rtol=0, atol=1e-3)
 
 
-def test_a_mean_that_is_zero_but_for_rounding_counts_as_zero():
-    means = torch.tensor([[0.1], [0.2], [-0.3]], dtype=torch.float64)
-    m, x = GaussianMixture(means, torch.ones(3, dtype=torch.float64)), states(d=1)
+@pytest.mark.parametrize("unit", [1.0, 2.0**-20, 2.0**20])
+def test_a_mean_that_is_zero_but_for_rounding_counts_as_zero(unit):
+    means, stds = unit * torch.tensor([[0.1], [0.2], [-0.3]], dtype=torch.float64), torch.ones(3, dtype=torch.float64)
+    m, x = GaussianMixture(means, stds), states(d=1)
     assert (m.weights @ means).item() != 0
-    torch.testing.assert_close(m.velocity(x, 0.0, ROOT), x * 0.14 / 3 / 2)  # Cov = 1 + (0.01 + 0.04 + 0.09) / 3
-    shifted = GaussianMixture(means + 1e-14, torch.ones(3, dtype=torch.float64))
+    variance = 1 + unit**2 * 0.14 / 3  # 1 + (0.01 + 0.04 + 0.09) / 3
+    torch.testing.assert_close(m.velocity(x, 0.0, ROOT), x * (variance - 1) / 2, rtol=1e-7, atol=1e-15)
+    shifted = GaussianMixture(means + unit * 1e-14, stds)
     assert torch.equal(shifted.velocity(x, 0.0, ROOT), torch.full_like(x, torch.inf))
 
 
@@ -381,6 +383,18 @@ def test_moments_are_those_of_the_sum(kind):
     assert [v.dtype for v in single] == [torch.float32, torch.float32]
 
 
+@on_both
+def test_one_component_is_a_gaussian(kind):
+    spread, eye = covariances(kind)[:1], torch.eye(3, dtype=torch.float64)
+    m, x = GaussianMixture(MEANS[:1], covariances=spread), states()
+    mean, covariance = m.moments(0.64, ROOT)
+    torch.testing.assert_close(mean, 0.8 * MEANS[0])
+    torch.testing.assert_close(covariance, 0.64 * spread[0] + 0.36 * eye)
+    score = -torch.linalg.solve(covariance, (x - mean).mT).mT
+    torch.testing.assert_close(m.score(x, 0.64, ROOT), score)
+    torch.testing.assert_close(m.posterior(x, 0.64, ROOT).mean(), MEANS[0] - 0.8 * score @ spread[0])
+
+
 def assert_moments(samples, mean, covariance):
     """Mean and covariance within five standard errors, of the covariance as estimated from the samples."""
     n = len(samples)
@@ -435,6 +449,34 @@ def test_a_generator_makes_samples_reproducible():
     single = GaussianMixture(MEANS.float(), STDS.float())
     assert single.sample(2).dtype == torch.float32
     assert single.posterior(states().float(), 0.5, path).sample(2).dtype == torch.float32
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_dtype_and_device_are_those_of_the_mixture_whatever_the_defaults(dtype):
+    """float64 where the default is float32, with all its digits, and the reverse; on the host where that is meta."""
+    other = torch.float32 if dtype == torch.float64 else torch.float64
+    path, x = ip.linear(), states(d=1).to(dtype)
+    zero, one = torch.zeros(1, 1, dtype=dtype), torch.ones(1, 1, dtype=dtype)
+    default = torch.get_default_dtype()
+    for kind in ({"stds": one}, {"covariances": one[None]}):
+        m = GaussianMixture(zero, **kind)
+        both = TwoSidedMixture(m, m)
+        torch.set_default_dtype(other)
+        try:
+            with torch.device("meta"):
+                m = GaussianMixture(zero, **kind)
+                samples = [
+                    m.sample(5), m.sample_at(5, 0.5, path), both.sample_at(5, 0.5, two_sided.linear()),
+                    m.posterior(x, 0.5, path).sample(5),
+                ]  # fmt: skip
+                results = [*m.moments(0.5, path), *(getattr(m, quantity)(x, 0.5, path) for quantity in QUANTITIES)]
+                results += [getattr(both, name)(x, 0.5, two_sided.linear()) for name in ("log_prob", "velocity")]
+        finally:
+            torch.set_default_dtype(default)
+        for value in (*samples, *results):
+            assert (value.dtype, value.device.type) == (dtype, "cpu")
+        for value in samples:
+            assert torch.equal(value, value.float().to(dtype)) == (dtype == torch.float32)
 
 
 # Two-sided

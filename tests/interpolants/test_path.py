@@ -74,6 +74,8 @@ def test_ends_of_the_library_are_exact():
         ("t", "1/(t-0.5)**2-t", r"sigma must be finite"),
         ("t", "1+t", r"t = 1 must be the data end, with sigma / alpha at most 1/4, got 2.000 / 1.000"),
         ("1", "2-t", r"t = 0 must be the noise end, with alpha / sigma at most 1/4, got 1.000 / 2.000"),
+        ("t-1/10**7", "1-t", r"t = 0 must be the noise end, .* got -1\.000E-7 / 1\.000"),
+        ("t", "1-1/10**7-t", r"t = 1 must be the data end, .* got -1\.000E-7 / 1\.000"),
         ("t", "1/t-1", r"t = 0 must be the noise end, .* got 0 / oo"),
         ("0", "1-t", r"log-SNR must increase"),
         ("t*(1-t)", "(1-t)**2", r"t = 1 must be the data end, .* got 0 / 0\."),

@@ -56,6 +56,9 @@ def test_the_log_snr_is_drawn_and_its_poles_are_marked_by_sign(gvp):
     np.testing.assert_allclose(values[inner], 2 * np.log(np.tan(np.pi * times[inner] / 2)), atol=1e-12)
     assert np.isnan(values[[0, -1]]).all()
     assert poles(gvp[1]) == [(0, 0.0, "v", "#0072B2"), (1, 1.0, "^", "#0072B2")]
+    (zero,) = (line for line in gvp[1].get_lines() if len(line.get_xdata()) == 2)
+    assert list(zero.get_ydata()) == [0, 0]
+    assert zero.get_color() == "0.8"
     assert gvp[1].get_legend() is None
     low, high = gvp[1].get_ylim()
     assert -20 < low < values[1] < values[-2] < high < 20
@@ -108,26 +111,65 @@ def test_exploding_noise_is_drawn_on_a_logarithmic_axis_within_six_decades(explo
     np.testing.assert_allclose(values, -2 * np.log(50) + 2 * times * np.log(5000), atol=1e-12)
 
 
+def test_poles_are_whole_triangles_on_the_edge_above_the_curves(gvp):
+    marks = [(axes, line) for axes in gvp for line in axes.get_lines() if len(line.get_xdata()) == 1]
+    assert len(marks) == 4
+    for axes, mark in marks:
+        x, y = mark.get_transform().transform(mark.get_xydata()[0])
+        left, right, bottom, top = (getattr(axes.bbox, side) for side in ("x0", "x1", "y0", "y1"))
+        assert any(x == pytest.approx(side) for side in (left, right))
+        assert any(y == pytest.approx(side) for side in (bottom, top))
+        assert not mark.get_clip_on()
+        assert mark.get_zorder() > max(line.get_zorder() for line in axes.get_lines() if len(line.get_xdata()) > 2)
+
+
+OKABE_ITO = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
+"""In the order of their figure."""
+
+
 def test_colours_and_dashes_both_tell_curves_apart(gvp):
     for axes in gvp:
         lines = [line for line in axes.get_lines() if len(line.get_xdata()) > 2]
+        assert {line.get_color() for line in lines} <= set(OKABE_ITO)
         assert (
             len({line.get_color() for line in lines}) == len({str(line._dash_pattern) for line in lines}) == len(lines)
         )
 
 
 def test_titles_and_ends_of_time(gvp):
-    titles = [axes.get_title() for axes in gvp]
-    for title, word in zip(titles, ("x_t", "log-SNR", "gain", "SDE noise"), strict=True):
-        assert word in title
+    assert [axes.get_title() for axes in gvp] == [
+        r"$x_t = \alpha\,$data$\;+\;\sigma\,$noise",
+        r"log-SNR, $\log(\alpha^2 / \sigma^2)$",
+        r"gain $|b|$ of target $= a\,x_t + b\,$velocity",
+        r"SDE noise $w$, for $\mathrm{d}x = (v + \frac{w}{2}\,\mathrm{score})\,\mathrm{d}t + \sqrt{w}\,\mathrm{d}W$",
+    ]
     for axes in gvp:
         assert axes.get_xlim() == (0.0, 1.0)
+        assert list(axes.get_xticks()) == [0, 1 / 4, 1 / 2, 3 / 4, 1]
         assert [label.get_text() for label in axes.get_xticklabels()] == ["0\nnoise", "0.25", "$t$", "0.75", "1\ndata"]
     assert plot(library.linear()).get_suptitle() == "linear"
 
 
+def test_no_label_lies_on_a_panel():
+    """Measured as matplotlib sets them, in pixels."""
+    figure = plot(library.gvp())
+    figure.draw_without_rendering()
+    panels = [axes.get_window_extent() for axes in figure.axes]
+    for axes, panel in zip(figure.axes, panels, strict=True):
+        assert axes.title.get_window_extent().width < 1.1 * panel.width
+        assert not axes.spines["top"].get_visible()
+        assert not axes.spines["right"].get_visible()
+        if legend := axes.get_legend():
+            box = legend.get_window_extent()
+            assert 0 <= box.x0 - panel.x1 < 0.1 * panel.width
+            assert (box.y0 + box.y1) / 2 == pytest.approx((panel.y0 + panel.y1) / 2, abs=1)
+            assert box.x1 <= figure.bbox.width
+            assert not any(box.overlaps(other) for other in panels)
+
+
 def test_in_the_papers_time_everything_is_mirrored():
     axes = plot(library.linear().in_paper_time()).axes
+    assert poles(axes[2]) == [(0, 1.0, "^", "#009E73")]  # of -(1 - t) / t: a gain is a magnitude
     assert [label.get_text() for label in axes[0].get_xticklabels()][::4] == ["0\ndata", "1\nnoise"]
     times, values = curves(axes[3])["kl_optimal $= g^2$"]
     np.testing.assert_allclose(values[1:-1], 2 * times[1:-1] / (1 - times[1:-1]), rtol=1e-12)
@@ -139,6 +181,13 @@ def test_long_formulas_are_left_out(exploding):
     assert list(curves(exploding[0])) == [r"$\alpha = 1$", r"$\sigma = 50 e^{- t \log{\left(5000 \right)}}$"]
     long = plot(library.vp()).axes[0]
     assert list(curves(long)) == [r"$\alpha$", r"$\sigma$"]
+
+
+def test_a_formula_of_48_characters_is_shown_and_one_of_49_is_not():
+    labels = [
+        next(iter(curves(plot(ip.Path(f"exp(2*t-2)*{power}*(t+11)/12", "1-t")).axes[0]))) for power in ("t**2", "t**11")
+    ]
+    assert labels == [r"$\alpha = \frac{t^{2} \left(t + 11\right) e^{2 t - 2}}{12}$", r"$\alpha$"]
 
 
 def test_a_figure_can_be_saved(tmp_path):

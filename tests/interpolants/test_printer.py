@@ -113,11 +113,16 @@ def test_nothing_is_computed_twice():
         (sp.exp(t) - sp.sin(t), 3),
         (2 * t + sp.exp(2 * t), 3),
         (sp.sin(t) / (1 + t), 3),
+        (sp.exp(t) + (-1 - t) * sp.sin(t), 5),
     ],
     ids=str,
 )
 def test_no_operation_is_needless(expr, operations):
     assert lambdified(expr, "torch").__doc__.count(" = ") == operations
+
+
+def test_the_distance_to_the_data_is_its_own_absolute_value_as_time_is():
+    assert [sp.sqrt(s**2) for s in (t, u)] == [t, u]
 
 
 def test_a_quotient_is_rounded_once_and_a_root_is_no_power():

@@ -91,6 +91,14 @@ def test_forms_known_by_hand(expr, form):
     assert stable(expr) == form
 
 
+def test_only_rational_coefficients_are_factored():
+    """A common factor such as exp(1000) overflows, and 355/113 t - pi t loses the digits that (355/113 - pi) t has."""
+    for expr in (t + exp(-1000), R(1, 10**10) + (R(355, 113) - pi) * t):
+        got = lambdified(stable(expr), "numpy")(np.array(INSIDE))
+        want = [float(sp.N(expr.subs(t, R(str(at))), 30)) for at in INSIDE]
+        np.testing.assert_allclose(got, want, rtol=1e-15)
+
+
 def test_expm1_is_never_given_what_overflows():
     """Of the two forms p - p exp(v) and the one with -v, that whose exponent is negative in the middle."""
     for expr in (

@@ -30,6 +30,7 @@ PATHS = {
     "gvp": ip.gvp(),
     "vp": ip.vp(),
     "quadratic": ip.Path("t**2", "1-t", name="quadratic"),
+    "mirrored": ip.Path("t", "(1-t)**2", name="mirrored"),
     "cubic": ip.Path("t**3+t", "1-t", name="cubic"),
     "squares": ip.Path("sin(pi*t/2)**2", "cos(pi*t/2)**2", name="squares"),
     "widening": ip.Path("1", "80*(1-t)+0.002", name="widening"),
@@ -118,6 +119,45 @@ def test_formulas_found_by_hand():
             assert abs(sp.N((change.time_expr - by_hand).subs(t, time), 30)) < 1e-28
 
 
+# alpha and sigma of a path, and tau(t) by hand for sampling on the linear path: alpha / sigma at tau is t / (1 - t).
+BY_HAND = [
+    ("sinh(5*t)", "1", lambda t: mpmath.asinh(t / (1 - t)) / 5),
+    ("tanh(3*t)", "1-tanh(3*t)/tanh(3)", lambda t: mpmath.atanh(t / (1 - t + t / mpmath.tanh(3))) / 3),
+    ("atan(t)", "pi/4-atan(t)", lambda t: mpmath.tan(mpmath.pi * t / 4)),
+    ("asin(t)", "pi/2-asin(t)", lambda t: mpmath.sin(mpmath.pi * t / 2)),
+    ("pi/2-acos(t)", "acos(t)", lambda t: mpmath.sin(mpmath.pi * t / 2)),
+    ("log(1+t)", "log(2)-log(1+t)", lambda t: 2**t - 1),
+    ("2**t-1", "2-2**t", lambda t: mpmath.log(1 + t) / mpmath.log(2)),
+    ("sqrt(exp(2*t)-1)", "sqrt(exp(2)-exp(2*t))", lambda t: mpmath.log(
+        ((1 - t) ** 2 + mpmath.e**2 * t**2) / ((1 - t) ** 2 + t**2)) / 2),
+    ("exp(t)-1", "exp(2)-exp(2*t)", lambda t: mpmath.log(
+        (t - 1 + mpmath.sqrt((1 - t) ** 2 + 4 * t * (1 - t + t * mpmath.e**2))) / (2 * t))),
+    ("tan(pi*t/4)", "1-tan(pi*t/4)", lambda t: 4 * mpmath.atan(t) / mpmath.pi),
+    ("1-cos(pi*t/2)", "cos(pi*t/2)", lambda t: 2 * mpmath.acos(1 - t) / mpmath.pi),
+    ("sin(pi*t/2)", "1-sin(pi*t/2)", lambda t: 2 * mpmath.asin(t) / mpmath.pi),
+    ("sin(pi*t/2)**2", "1-sin(pi*t/2)**4", lambda t: 2 / mpmath.pi * mpmath.asin(
+        mpmath.sqrt((t - 1 + mpmath.sqrt((1 - t) ** 2 + 4 * t**2)) / (2 * t)))),
+    ("1-(1-t)**2", "(1-t)**2", lambda t: 1 - mpmath.sqrt(1 - t)),
+    ("t**2", "1-t**4", lambda t: mpmath.sqrt((t - 1 + mpmath.sqrt((1 - t) ** 2 + 4 * t**2)) / (2 * t))),
+    ("t**2+t", "1-t", lambda t: (-1 + mpmath.sqrt(1 + 4 * t * (1 - t))) / (2 * (1 - t))),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("alpha", "sigma", "tau"), BY_HAND, ids=[f"{alpha}, {sigma}" for alpha, sigma, _ in BY_HAND])
+def test_the_ratio_is_unwrapped_function_by_function(alpha, sigma, tau):
+    change = time_change.match_snr(ip.Path(alpha, sigma), ip.linear())
+    noise = sp.lambdify(sp.Symbol("t"), sp.sympify(sigma), "mpmath")
+    with mpmath.workdps(40):
+        for time in (sp.Rational(1, 8), sp.Rational(1, 2), sp.Rational(7, 8)):
+            exact = tau(mpf(time.p) / time.q)
+            scale = (1 - mpf(time.p) / time.q) / noise(exact)
+            for expr, function, expected in (
+                (change.time_expr, change.time, exact), (change.scale_expr, change.scale, scale),
+            ):  # fmt: skip
+                assert abs(mpf(sp.N(expr.subs(t, time), 35)._mpf_) - expected) < mpf(10) ** -30
+                assert abs(function(float(time)) - expected) <= 4e-15 * abs(expected)
+
+
 @pairs
 def test_the_expressions_have_the_values(trained, sampled):
     change = match_snr(PATHS[trained], PATHS[sampled])
@@ -201,6 +241,7 @@ def test_derivatives_at_the_ends_are_the_limits():
         ("linear", "gvp", [math.pi / 2, math.pi / 2]),
         ("linear", "quadratic", [0.0, 1.0]),
         ("quadratic", "squares", [math.pi / 2, 0.0]),  # both Wronskians are zero at t = 0
+        ("mirrored", "squares", [0.0, math.pi / 2]),  # and these at t = 1
         ("cubic", "squares", [0.0, 0.0]),
     ):
         change = match_snr(PATHS[trained], PATHS[sampled])
@@ -320,6 +361,23 @@ def test_states_keep_their_dtype_and_shape_and_the_network_is_called_once():
     torch.testing.assert_close(state, x / scales)
     torch.testing.assert_close(time, torch.tensor([0.0, 2 / math.pi * math.atan(3 / 7), 1.0]))
     assert torch.equal(got, state)
+
+
+@pytest.mark.parametrize("trained", ["gvp", "cubic"])
+def test_a_time_that_is_a_number_goes_to_the_device_of_the_states_with_all_its_digits(trained):
+    change = match_snr(PATHS[trained], ip.linear())
+    for dtype in (torch.float32, torch.float64):
+        x = torch.randn(3, 2, dtype=dtype, generator=torch.Generator().manual_seed(0))
+
+        def network(state, time, dtype=dtype):
+            assert (time.dtype, time.device.type) == (dtype, "cpu")
+            return state * time[:, None]
+
+        with torch.device("meta"):  # the default device, where these states are not
+            got = change.predict(network, x, 0.3, prediction="data", target="data")
+        torch.testing.assert_close(
+            got, x / change.scale(0.3) * change.time(0.3), rtol=4 * torch.finfo(dtype).eps, atol=0
+        )
 
 
 def test_wrong_predictions_are_refused():

@@ -132,6 +132,7 @@ def test_cosh_is_the_law_of_the_cosine_schedule():
     assert time_density.cosh(GVP).expr == 1  # the schedule itself: uniform times
     assert sp.simplify(time_density.cosh(LINE).expr - time_density.cos_map().expr) == 0
     assert sp.simplify(time_density.cos_map().expr - 2 / (sp.pi - 2 * sp.pi * t + 2 * sp.pi * t**2)) == 0
+    torch.testing.assert_close(time_density.cos_map()(tensor(0.0, 1.0)), tensor(2 / math.pi, 2 / math.pi))
     # The map of the source: t = 1 - 1 / (tan(pi u / 2) + 1).
     u = torch.linspace(0.05, 0.95, 7, dtype=torch.float64)
     torch.testing.assert_close(time_density.cos_map().quantile(u), 1 - 1 / (torch.tan(torch.pi * u / 2) + 1))
@@ -168,6 +169,65 @@ def test_densities_in_log_snr_are_those_they_came_from():
     )
 
 
+@pytest.mark.parametrize("density", [d for d in DENSITIES if d.expr is not None], ids=lambda d: f"{d.name}{d.support}")
+def test_the_derivative_of_the_cdf_by_autograd_is_the_density(density):
+    low, high = density.support
+    time = (low + (high - low) * tensor(0.2, 0.5, 0.9)).requires_grad_()
+    (slope,) = torch.autograd.grad(density.cdf(time).sum(), time)
+    torch.testing.assert_close(density(time).detach(), slope, rtol=1e-10, atol=1e-14)
+
+
+def test_a_law_of_ones_own_is_written_in_the_real_symbol_log_snr():
+    """Student's with two degrees of freedom, of F(x) = 1/2 + x / (2 sqrt(x^2 + 2)); x and 1/2 -> 0/0 at infinity."""
+    assert time_density.log_snr == sp.Symbol("log_snr", real=True)
+    x, student = time_density.log_snr, scipy.stats.t(2)
+    law = time_density.LogSNRDensity(
+        "student", sp.Rational(1, 2) + x / (2 * sp.sqrt(x**2 + 2)), lambda u: (2 * u - 1) / torch.sqrt(2 * u * (1 - u))
+    )
+    times, u = tensor(0.01, 0.4, 0.8), torch.linspace(0.0, 1.0, 7, dtype=torch.float64)
+    for path, lowest in ((GVP, -math.inf), (SHORT, -2 * math.log(11))):
+        density, log_snr = law.on(path), path.log_snr(times)
+        mass = student.cdf(-lowest) - student.cdf(lowest)
+        slope = (path.log_snr(times + 1e-6) - path.log_snr(times - 1e-6)) / 2e-6
+        expected = torch.from_numpy(student.pdf(log_snr)) * slope / mass
+        torch.testing.assert_close(density(times), expected, rtol=1e-6, atol=0)
+        below = torch.from_numpy(student.cdf(log_snr) - student.cdf(lowest)) / mass
+        torch.testing.assert_close(density.cdf(times), below, rtol=1e-12, atol=0)
+        torch.testing.assert_close(density.cdf(density.quantile(u)), u, rtol=0, atol=1e-14)
+
+
+def test_a_law_is_taken_if_the_path_has_more_than_a_millionth_of_it():
+    """Cauchy's law of a scale by which [-2 log(11), 2 log(11)], what SHORT has, holds the probability asked for."""
+
+    def cauchy(probability):
+        scale = 2 * sp.log(11) / sp.tan(sp.pi * probability / 2)
+        return time_density.LogSNRDensity(
+            "cauchy",
+            sp.Rational(1, 2) + sp.atan(time_density.log_snr / scale) / sp.pi,
+            lambda u: float(scale) * torch.tan(torch.pi * (u - 0.5)),
+        )
+
+    slope = 2 / (0.4 * 0.8) * 1.2  # of log((t + 0.1)^2 / (1.1 - t)^2) at t = 0.3
+    density = cauchy(sp.Rational(5, 4) / 10**6).on(SHORT)  # of a constant p(log_snr), but for 1e-12
+    assert value(density, 0.3) == pytest.approx(slope / (4 * math.log(11)), rel=1e-9)
+    with pytest.raises(ValueError, match=r"^cauchy: .* with a probability above 1e-06, got 1e-06\."):
+        cauchy(sp.Rational(1, 10**6)).on(SHORT)
+
+
+def test_every_density_has_the_name_of_what_made_it():
+    for density, name in [
+        (time_density.sech().on(GVP), "sech"),
+        (time_density.normal(-0.5, 2).on(GVP), "normal(-0.5, 2)"),
+        (time_density.logit_normal(0.5, 0.7), "logit_normal(0.5, 0.7)"),
+        (time_density.mode(), "mode(1.29)"),
+        (time_density.cos_map(), "cos_map"),
+        (time_density.cosh(GVP), "cosh"),
+        (time_density.log_normal_sigma(GVP), "log_normal_sigma(-1.2, 1.2)"),
+        (time_density.uniform(), "uniform(0, 1)"),
+    ]:
+        assert repr(density) == f"TimeDensity({name} on [0, 1])"
+
+
 def test_a_density_on_a_path_follows_the_density_of_its_log_snr():
     samples = time_density.normal(1.0, 2.0).on(GVP).sample(4000, generator=torch.Generator().manual_seed(1))
     log_snr = GVP.log_snr(samples.double()).numpy()
@@ -186,6 +246,12 @@ def test_truncation_is_the_conditional_law():
     assert repr(part) == "TimeDensity(logit_normal(0, 1) on [0.1, 0.4])"
 
 
+def test_a_probability_is_in_0_1_whatever_is_lost_in_rounding():
+    """As a cdf found in float32 may be a little off next to the ends."""
+    inexact = TimeDensity("inexact", sp.Integer(1), lambda s: 1.00001 * s - 0.000005, lambda u: u)
+    assert inexact.cdf(tensor(1e-7, 0.5, 1 - 1e-7)).tolist() == [0.0, 0.5, 1.0]
+
+
 def test_samples_have_the_shape_dtype_and_generator_asked_for():
     density = time_density.logit_normal()
     samples = [density.sample((2, 3), generator=torch.Generator().manual_seed(s)) for s in (0, 0, 1)]
@@ -199,6 +265,7 @@ def test_samples_have_the_shape_dtype_and_generator_asked_for():
     torch.manual_seed(3)
     u = torch.rand(4, dtype=torch.float64)
     assert torch.equal(first, density.quantile(u))
+    assert density.sample(5, device="meta").device.type == "meta"
 
 
 WEIGHTED = [
@@ -255,8 +322,29 @@ def test_tabulated_densities_are_constant_in_a_cell_and_exact_in_the_mass():
     torch.testing.assert_close(density.cdf(edges), edges**3, rtol=0, atol=1e-13)
     assert value(density, 10.2 / 4096) == value(density, 10.8 / 4096) == pytest.approx((11**3 - 10**3) / 4096**2)
     assert value(density.cdf, 10.25 / 4096) == pytest.approx((10**3 + 0.25 * (11**3 - 10**3)) / 4096**3)
-    never = time_density.proportional_to(lambda s: torch.where(s < 0.5, 0.0, 1.0))
-    assert never.sample(1000).min() >= 0.5
+
+
+def test_a_tabulated_density_may_be_zero_on_any_part():
+    """On the middle of [1/4, 3/4]: no quantile lies where it is 0, those of 0 and 1 included."""
+    u = tensor(0.0, 0.1, 0.5, 0.9, 1.0)
+    late = time_density.proportional_to(lambda s: torch.where(s < 0.5, 0.0, 1.0))
+    torch.testing.assert_close(late.quantile(u), 0.5 + u / 2, rtol=0, atol=1e-12)
+    early = time_density.proportional_to(lambda s: torch.where(s < 0.5, 1.0, 0.0))
+    torch.testing.assert_close(early.quantile(u), u / 2, rtol=0, atol=1e-12)
+    split = time_density.proportional_to(lambda s: torch.where((s - 0.5).abs() < 0.25, 0.0, 1.0))
+    times = tensor(0.0, 0.05, 0.75, 0.95, 1.0)
+    torch.testing.assert_close(split.quantile(u), times, rtol=0, atol=1e-12)
+    for density in (late, early, split):
+        torch.testing.assert_close(density.cdf(density.quantile(u)), u, rtol=0, atol=1e-12)
+    # A sum over the cells that rounds to less than 1 leaves nothing for those after the last of any mass.
+    growing = time_density.proportional_to(lambda s: torch.where(s < 0.5, 1 + s**4, 0.0))
+    assert growing.quantile(tensor(1 - 2.0**-53, 1.0)).tolist() == pytest.approx([0.5, 0.5], rel=1e-12)
+
+
+@pytest.mark.parametrize("factor", [1e-12, 1e12])
+def test_a_tabulated_density_does_not_depend_on_a_constant_factor(factor):
+    density = time_density.proportional_to(lambda s: factor * (s + 0.5))
+    assert value(density, 0.25 + 0.5 / 4096) == pytest.approx(0.75 + 0.5 / 4096, rel=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -287,6 +375,12 @@ def test_tabulated_densities_are_constant_in_a_cell_and_exact_in_the_mass():
             r"^truncated: .*\(0, 0.5\) of uniform.*got \(0.5, 0.5\)",
         ),
         (lambda: time_density.uniform().truncated(0.6, 0.5), r"^truncated: .*got \(0.6, 0.5\)"),
+        (lambda: time_density.uniform().truncated(0.5, 0.5), r"^truncated: .*got \(0.5, 0.5\)"),
+        (lambda: time_density.uniform(0.0, 0.5).truncated(0.6, 0.8), r"^truncated: .*got \(0.6, 0.5\)"),
+        (
+            lambda: time_density.proportional_to(lambda s: torch.where(s < 0.5, 0.0, 1.0)).truncated(0.1, 0.4),
+            r"^truncated: .*got \(0.1, 0.4\)",
+        ),
         (
             lambda: time_density.importance_sampled(torch.ones_like, DENSITIES[0], DENSITIES[1]),
             r"^importance_sampled: the support of proposal .* \(0.0, 1.0\), got \(0.2, 0.7\)",
@@ -298,7 +392,13 @@ def test_tabulated_densities_are_constant_in_a_cell_and_exact_in_the_mass():
             r"^importance_sampled: .*got \(0.3, 1.0\)",
         ),
         (
-            lambda: time_density.proportional_to(lambda s: s - 0.5, name="it"),
+            lambda: time_density.importance_sampled(
+                torch.ones_like, time_density.uniform(0.2, 0.8), time_density.uniform(0.2, 0.7)
+            ),
+            r"^importance_sampled: .*got \(0.2, 0.7\)",
+        ),
+        (
+            lambda: time_density.proportional_to(lambda s: s - 0.1, name="it"),
             r"^proportional_to: it must be finite, >= 0",
         ),
         (lambda: time_density.proportional_to(torch.zeros_like), r"tabulated must be .*inside \(0.0, 1.0\)"),
@@ -307,7 +407,10 @@ def test_tabulated_densities_are_constant_in_a_cell_and_exact_in_the_mass():
             lambda: time_density.optimal(ip.Coefficient(1 / t), DENSITIES[0]),
             "^optimal: weight .*finite integral.* t = 0",
         ),
-        (lambda: time_density.optimal(ip.Coefficient(1 / (1 - t)), time_density.mode()), "finite integral.* t = 1"),
+        (
+            lambda: time_density.optimal(ip.Coefficient(1 / (1 - t)), time_density.mode()),
+            r"finite integral, got 1/\(1 - t\) at t = 1\.",
+        ),
     ],
 )
 def test_what_is_no_density_is_refused(call, message):

@@ -203,6 +203,20 @@ def test_what_is_not_determined_states_the_rank_and_what_would_determine_it():
         PATHS["encoder_decoder"].conversion("velocity", "data")
 
 
+def test_functions_in_a_constant_ratio_on_one_piece_leave_no_new_equation_there():
+    """gamma = 3 beta before 1/2 and 3 alpha after it: x_t and velocity hold this function times one sum alike."""
+    half, rise = sp.Rational(1, 2), t * (1 + sp.sqrt(t * (1 - t)))
+    fall = rise.subs(t, 1 - t)
+    path = TwoSided(fall, rise, sp.Piecewise((3 * rise, t <= half), (3 * fall, True)))
+    for known, other, where in (("source", "data", "0 < t < 1/2"), ("data", "source", "1/2 < t < 1")):
+        reason = (
+            f"{known}, velocity -> {other} is not determined for {where}: x_t, {known} and velocity are 2 equations "
+            f"for 3 unknowns (source, data, noise); give one more of score, noise, {other}."
+        )
+        with pytest.raises(ValueError, match=rf"^{re.escape(reason)}$"):
+            path.conversion((known, "velocity"), other)
+
+
 def test_weights_prefer_the_target_itself_then_the_known_in_their_order_then_x_t():
     path, gamma = PATHS["quadratic"], t * (1 - t)
 
@@ -240,6 +254,12 @@ def test_predictions_may_be_one_tensor_and_what_has_weight_zero_may_be_infinite(
     torch.testing.assert_close(got, -noise / torch.tensor([[0.4], [0.5], [0.5]]))
     infinite = torch.full_like(x, torch.inf)
     assert torch.equal(path.convert([noise, infinite], x, 0.0, known=("noise", "score"), target="noise"), noise)
+
+
+def test_weights_are_as_precise_as_the_state_when_predictions_are_not():
+    x, velocity, noise = tensor(0.1, 0.2), torch.tensor([1.0, 2.0]), torch.tensor([-1.0, 4.0])
+    got = PATHS["quadratic"].convert((velocity, noise), x, tensor(0.3, 0.3), known=("velocity", "noise"), target="data")
+    torch.testing.assert_close(got, tensor(0.1 + 0.7 + 0.49, 0.2 + 1.4 - 4 * 0.49), rtol=1e-14, atol=0)
 
 
 # Dynamics
@@ -338,6 +358,19 @@ def test_the_interval_ends_where_a_gain_is_too_large():
 
 def test_a_pole_inside_is_no_interval():
     """From the noise alone the velocity is -2 pi tan(pi t) (x - sin^2 noise) + ..., on both halves."""
+    third = sp.Rational(1, 3)
+    parts = TwoSided(
+        sp.Piecewise((1 - 3 * t, t <= third), (0, True)),
+        sp.Piecewise((0, t <= third), ((3 * t - 1) / 2, True)),
+        two_sided.brownian(),
+    )
+    for side in ("data", "source"):  # alpha'/alpha has its pole before 1/3, beta'/beta after it
+        with pytest.raises(ValueError, match=rf"interval: ODE of the noise and {side} has a pole at t = 1/3, inside"):
+            parts.ode(("noise", side)).interval()
+    quarter, half = sp.Rational(1, 4), sp.Rational(1, 2)  # alpha'/alpha has its pole at the end of the second piece
+    alpha = sp.Piecewise((1 - t, t <= quarter), (3 * (1 - 2 * t) / 2, t <= half), (0, True))
+    with pytest.raises(ValueError, match=r"interval: ODE of the noise and data has a pole at t = 1/2, inside"):
+        TwoSided(alpha, t, two_sided.quadratic()).ode(("noise", "data")).interval()
     path = PATHS["encoder_decoder"]
     with pytest.raises(ValueError, match=r"interval: ODE of the noise has a pole at t = 1/2, inside the interval, in "):
         path.ode("noise").interval()
@@ -363,6 +396,13 @@ def test_with_a_gaussian_source_the_marginals_are_those_of_a_one_sided_path(name
         slope = (alpha * d_alpha + gamma * d_gamma).item() / path.sigma(time)
         assert path.d_sigma(time) == pytest.approx(slope, rel=1e-12)
         assert path.d_alpha(time) == pytest.approx(d_beta.item(), rel=1e-14)
+
+
+def test_where_sigma_squared_is_a_square_its_root_is_the_one_that_is_positive_inside():
+    wave = sp.pi * t / 2
+    assert TwoSided(sp.cos(wave) ** 2, sp.sin(wave), sp.sin(wave) * sp.cos(wave)).one_sided() == ip.gvp()
+    line = TwoSided((1 - t) ** 2, t, (1 - t) * sp.sqrt(t * (2 - t))).one_sided()
+    assert sp.expand(line.sigma.expr) == 1 - t
 
 
 def test_a_path_that_returns_to_noise_is_not_one_sided():
@@ -448,7 +488,9 @@ def test_a_parameter_outside_its_range_is_refused(make, message):
         ),
         ("1-t", "t", "t*(1-t)/(t-0.5)**2", r"gamma must be finite, real and > 0 on \(0, 1\); at t = 0\.5 it is \+inf"),
         ("1-t", "t", "sqrt(t-0.5)", r"gamma must be finite, real and > 0 on \(0, 1\); at t = 1e-06 it is nan"),
-        ("1-t", "s", "t*(1-t)", r"beta: "),
+        ("s", "t", "t*(1-t)", r"^alpha: .*'s'"),
+        ("1-t", "s", "t*(1-t)", r"^beta: .*'s'"),
+        ("1-t", "t", "s*t*(1-t)", r"^gamma: .*'s'"),
     ],
 )
 def test_what_is_no_two_sided_interpolant_is_refused_with_the_time(alpha, beta, gamma, message):
@@ -472,6 +514,21 @@ def test_pieces_of_ones_own_join():
         TwoSided(1 - t, sp.Piecewise((0, t <= third), (2 * t - t**6, True)), "t*(1-t)")
 
 
+def test_there_may_be_more_than_two_pieces():
+    """A plateau of gamma from 1/8 to 1/2, and noise = (x + (1 - t) velocity - data) / (gamma + (1 - t) gamma')."""
+    eighth, half = sp.Rational(1, 8), sp.Rational(1, 2)
+    path = TwoSided(1 - t, t, sp.Piecewise((2 * t, t <= eighth), (sp.Rational(1, 4), t <= half), ((1 - t) / 2, True)))
+    for time, gamma, slope in ((0.0625, 0.125, 2.0), (0.25, 0.25, 0.0), (0.375, 0.25, 0.0), (0.75, 0.125, -0.5)):
+        assert (path.gamma(time), path.d_gamma(time)) == (gamma, slope)
+        assert path.gamma_d_gamma(time) == gamma * slope
+        assert [c(time) for c in path.row("velocity")] == [-1.0, 1.0, slope]
+        assert path.conversion("noise", "score")[1](time) == -1 / gamma
+    with pytest.raises(ValueError, match=r"^data, velocity -> noise is not determined for 1/2 < t < 1: "):
+        path.conversion(("data", "velocity"), "noise")
+    with pytest.raises(ValueError, match=r"the pieces of gamma must join at t = 1/2, got 0\.2500 and 0\.5000\."):
+        TwoSided(1 - t, t, sp.Piecewise((2 * t, t <= eighth), (sp.Rational(1, 4), t <= half), (1 - t, True)))
+
+
 @pytest.mark.parametrize(
     "piecewise",
     [
@@ -479,6 +536,9 @@ def test_pieces_of_ones_own_join():
         sp.Piecewise((0, t <= sp.Rational(1, 2)), (t, t <= 1)),
         sp.Piecewise((0, t <= sp.sqrt(2) / 2), (t, True)),
         sp.Piecewise((0, t <= 2), (t, True)),
+        sp.Piecewise((0, t <= sp.Rational(3, 2)), (t, True)),
+        sp.Piecewise((t, t <= 1), (0, True)),
+        sp.Piecewise((0, t <= 0), (t, True)),
         sp.Piecewise((0, 2 * t**2 <= 1), (t, True)),
     ],
 )
@@ -518,6 +578,11 @@ def test_pieces_are_checked_like_whole_expressions():
             r"w: must be finite and >= 0 on \(0, 1\); at t = 1e-06 it is -1\.0",
         ),
         (lambda p: p.sde(("velocity", "noise"), "t-0.5"), r"w: must be finite and >= 0 .* it is -0\.499999"),
+        (lambda p: p.sde(("velocity", "noise"), "t-1e-5"), r"w: must be finite and >= 0 .* at t = 1e-06 it is -"),
+        (
+            lambda p: p.sde(("velocity", "noise"), "0.99999-t"),
+            r"w: must be finite and >= 0 .* at t = 0\.99999.* it is -",
+        ),
         (lambda p: p.sde(("velocity", "noise"), "0.75-t"), r"w: must be finite .* at t = 0\.75.* it is -"),
         (lambda p: p.sde(("velocity", "noise"), "1/(t-0.5)**2"), r"w: must be finite .* at t = 0\.5 it is \+inf"),
         (lambda p: p.sde(("velocity", "noise"), "q"), r"w: "),
@@ -526,6 +591,14 @@ def test_pieces_are_checked_like_whole_expressions():
 def test_wrong_names_and_amplitudes_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call(PATHS["quadratic"])
+
+
+@pytest.mark.parametrize("middle", [0.02, 0.07, 0.15, 0.28, 0.305, 0.42, 0.455, 0.57, 0.655, 0.8, 0.905, 0.98])
+def test_an_amplitude_that_is_negative_over_a_hundredth_of_the_time_is_refused_with_the_time(middle):
+    with pytest.raises(ValueError, match=r"^w: must be finite and >= 0 on \(0, 1\); at t = .* it is -") as error:
+        PATHS["quadratic"].sde(("velocity", "noise"), (t - middle) ** 2 - sp.Rational(5, 1000) ** 2)
+    time = float(re.search(r"at t = (\S+) it is", str(error.value)).group(1))
+    assert abs(time - middle) < 0.005
 
 
 def test_wrong_shapes_and_counts_are_refused():
