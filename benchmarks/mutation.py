@@ -8,7 +8,8 @@ a branch the other way round. Its tests run in a process forked from one that ha
 that a first run, traced, saw execute the changed line, then the rest of the file that mirrors the module; the first
 failure ends the run. A survivor is a fault that the tests do not notice, or no fault: the last word is a reader's.
 
-Texts of error messages and annotations are not changed. Decorated functions and constants of modules are.
+Texts of error messages, annotations and zip's strict=, an assertion, are not changed. Decorated functions and constants
+of modules are.
 """
 
 from __future__ import annotations
@@ -102,7 +103,8 @@ def alternatives(node: ast.AST) -> Iterator[ast.AST]:
         case ast.Call(func=func, args=args, keywords=keywords):
             if len(args) >= 2 and not any(isinstance(a, ast.Starred) for a in args[:2]):
                 yield ast.Call(func, [args[1], args[0], *args[2:]], keywords)
-            yield from (ast.Call(func, args, keywords[:i] + keywords[i + 1 :]) for i in range(len(keywords)))
+            dropped = [i for i, keyword in enumerate(keywords) if keyword.arg != "strict"]
+            yield from (ast.Call(func, args, keywords[:i] + keywords[i + 1 :]) for i in dropped)
         case ast.If(test=test, body=body, orelse=orelse):
             yield ast.If(ast.UnaryOp(ast.Not(), test), body, orelse)
         case ast.Return(value=ast.expr() as value) if not (isinstance(value, ast.Constant) and value.value is None):
@@ -120,6 +122,8 @@ def skipped(node: ast.AST, owner: ast.AST, name: str) -> bool:
     if name in {"annotation", "returns", "decorator_list", "bases", "patterns"} or isinstance(node, ast.pattern):
         return True
     if isinstance(node, (ast.Import, ast.ImportFrom, ast.JoinedStr)):
+        return True
+    if isinstance(node, ast.keyword) and node.arg == "strict":
         return True
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
         return True
