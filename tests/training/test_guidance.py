@@ -8,6 +8,7 @@ from strategies import LIBRARY
 from torch import nn
 
 import interpolants as ip
+from models import create_model
 from training import Field
 from training.guidance import Guidance
 
@@ -498,3 +499,16 @@ def test_guidance_that_does_not_fit_the_field_is_refused():
     with pytest.raises(ValueError, match=r"must return the shape of x, \(5, 4, 3\), got \(5, 1, 3\)"):
         Field(network, path, guidance=weak).predict(x, 0.5, Y)
     assert network.batches == [5]
+
+
+def test_a_vector_condition_is_guided_against_the_zero_vector():
+    torch.manual_seed(0)
+    model = create_model("SiT-T/2", input_size=4, in_channels=1, num_classes=0, condition_dim=3).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    x, y, t = torch.randn(2, 1, 4, 4), torch.randn(2, 3), torch.tensor([0.2, 0.7])
+    with torch.no_grad():
+        weak, strong = model(x, t, torch.zeros_like(y)), model(x, t, y)
+        guided = Field(model, ip.linear(), guidance_scale=3.0).predict(x, t, y)
+    torch.testing.assert_close(guided, weak + 3.0 * (strong - weak), rtol=1e-5, atol=1e-5)
+    assert (strong - weak).abs().max() > 0.01
