@@ -502,7 +502,7 @@ def _homogeneous(degree: int, k: int) -> tuple[tuple[tuple[int, int], Any], ...]
     if degree % 2:
         return (((k, degree - k), QQ(1)),)
     odd = k % 2  # sin(g / 2) cos(g / 2) is sin(g) / 2, and the squares are (1 - cos g) / 2 and (1 + cos g) / 2
-    below, above = (k - odd) // 2, (degree - k - odd) // 2
+    below, above = k // 2, (degree - k) // 2
     powers: dict[int, int] = {}
     for i, j in itertools.product(range(below + 1), range(above + 1)):
         number = (-1) ** i * math.comb(below, i) * math.comb(above, j)
@@ -637,8 +637,7 @@ def _commensurate(numbers: dict[sp.Expr, sp.Rational]) -> list[dict[sp.Expr, sp.
 def _primitive(numbers: Iterable[sp.Rational]) -> sp.Rational:
     """The largest rational of which all are whole multiples."""
     numbers = list(numbers)
-    denominator = sp.ilcm(*(n.q for n in numbers), 1)
-    return sp.Rational(sp.igcd(*(abs(n.p) * (denominator // n.q) for n in numbers), 0), denominator)
+    return sp.Rational(sp.igcd(*(n.p for n in numbers), 0), sp.ilcm(*(n.q for n in numbers), 1))
 
 
 def _exponent(expr: sp.Expr) -> sp.Expr:

@@ -37,7 +37,7 @@ Network = Callable[[Tensor, Tensor], Tensor]
 
 _TIME: Final = Coefficient(t)
 _INSIDE: Final = 2.0**-53  # from an end; there the derivative is taken that may be 0/0 at the end itself
-_FURTHER: Final = 2.0**-26  # from the data, where it is 0/0 and tau, rounded next to 1, would be too coarse
+_FURTHER: Final = 2.0**-26  # from the data, where it is that or oo/oo and tau, rounded next to 1, is too coarse
 _LOWEST, _HIGHEST = -710.0, 40.0  # of the logit of time: past them exp overflows, and 1 - t is lost in rounding
 _MAX_STEPS: Final = 200
 _MAX_OPERATIONS: Final = 80
@@ -71,7 +71,7 @@ class SNRMatch:
         self._ends: tuple[float, float] = tuple(time_at_log_snr(trained, needed).tolist())
         start, stop = time_at_log_snr(sampled, torch.tensor(covered, dtype=torch.float64)).tolist()
         self.interval: tuple[float, float] = start, stop
-        undefined = sampled.wronskian.limit(1) == 0 and trained.wronskian.limit(1) == 0
+        undefined = sampled.wronskian.limit(1) == trained.wronskian.limit(1) in (0, sp.oo)
         self._last = 1 - (_FURTHER if undefined else _INSIDE)
         self.time_expr = _closed_form(trained, sampled, self.interval)
         self.scale_expr = None if self.time_expr is None else _scale_expr(trained, sampled, self.time_expr)

@@ -344,3 +344,13 @@ def test_a_number_as_the_time_is_exact_and_checked_where_states_meet_it():
     for inside in (0.0, 0.25):
         with pytest.raises(ValueError, match=r"got 1.5\."):
             ip.linear().alpha(np.array([inside, 1.5]))
+
+
+def test_a_number_is_a_time_in_double_precision():
+    """In float32 1 + 1e-9 would be 1, and 0.1 would be 0.10000000149."""
+    x, p = torch.ones(1, 2, dtype=torch.float64), torch.zeros(1, 2, dtype=torch.float64)
+    got = ip.gvp().convert(x, p, 0.1, source="velocity", target="data")
+    as_tensor = ip.gvp().convert(x, p, torch.tensor([0.1], dtype=torch.float64), source="velocity", target="data")
+    assert torch.equal(got, as_tensor)
+    with pytest.raises(ValueError, match=r"\[0, 1\]"):
+        ip.gvp().convert(x, p, 1 + 1e-9, source="velocity", target="data")

@@ -23,6 +23,7 @@ HAND = {
     "quadratic": (lambda u, v: u**2, lambda u, v: v),
     "cubic": (lambda u, v: u**3 + u, lambda u, v: v),
     "squares": (lambda u, v: mpmath.sin(mpmath.pi * u / 2) ** 2, lambda u, v: mpmath.sin(mpmath.pi * v / 2) ** 2),
+    "exponential": (lambda u, v: mpmath.expm1(u), lambda u, v: -(mpmath.e**2) * mpmath.expm1(-2 * v)),
     "widening": (lambda u, v: mpf(1), lambda u, v: 80 * v + mpf("0.002")),
 }
 PATHS = {
@@ -31,15 +32,20 @@ PATHS = {
     "vp": ip.vp(),
     "quadratic": ip.Path("t**2", "1-t", name="quadratic"),
     "mirrored": ip.Path("t", "(1-t)**2", name="mirrored"),
+    "root": ip.Path("sqrt(t)", "sqrt(1-t)", name="root"),
+    "steeper": ip.Path("sqrt(t)", "3*sqrt(1-t)/2", name="steeper"),
     "cubic": ip.Path("t**3+t", "1-t", name="cubic"),
     "squares": ip.Path("sin(pi*t/2)**2", "cos(pi*t/2)**2", name="squares"),
+    "exponential": ip.Path("exp(t)-1", "exp(2)-exp(2*t)", name="exponential"),
     "widening": ip.Path("1", "80*(1-t)+0.002", name="widening"),
 }
 PAIRS = [
     ("linear", "gvp"), ("gvp", "linear"), ("linear", "vp"), ("vp", "linear"), ("cubic", "gvp"),
-    ("quadratic", "squares"), ("widening", "linear"),
+    ("quadratic", "squares"), ("widening", "linear"), ("exponential", "linear"),
 ]  # fmt: skip
-TIMES = [10.0**-k for k in (1, 2, 3, 5, 8, 12)] + [0.3, 0.5, 0.7] + [1 - 10.0**-k for k in (1, 2, 3, 5, 8, 12)]
+TIMES = (
+    [10.0**-k for k in (1, 2, 3, 5, 8, 12, 40, 50, 60)] + [0.3, 0.5, 0.7] + [1 - 10.0**-k for k in (1, 2, 3, 5, 8, 12)]
+)
 pairs = pytest.mark.parametrize(("trained", "sampled"), PAIRS)
 
 
@@ -122,6 +128,7 @@ def test_formulas_found_by_hand():
 # alpha and sigma of a path, and tau(t) by hand for sampling on the linear path: alpha / sigma at tau is t / (1 - t).
 BY_HAND = [
     ("sinh(5*t)", "1", lambda t: mpmath.asinh(t / (1 - t)) / 5),
+    ("9*tanh(3*t)", "1", lambda t: mpmath.atanh(t / (9 - 9 * t)) / 3),
     ("tanh(3*t)", "1-tanh(3*t)/tanh(3)", lambda t: mpmath.atanh(t / (1 - t + t / mpmath.tanh(3))) / 3),
     ("atan(t)", "pi/4-atan(t)", lambda t: mpmath.tan(mpmath.pi * t / 4)),
     ("asin(t)", "pi/2-asin(t)", lambda t: mpmath.sin(mpmath.pi * t / 2)),
@@ -132,11 +139,15 @@ BY_HAND = [
         ((1 - t) ** 2 + mpmath.e**2 * t**2) / ((1 - t) ** 2 + t**2)) / 2),
     ("exp(t)-1", "exp(2)-exp(2*t)", lambda t: mpmath.log(
         (t - 1 + mpmath.sqrt((1 - t) ** 2 + 4 * t * (1 - t + t * mpmath.e**2))) / (2 * t))),
+    ("2**t-1", "4-4**t", lambda t: mpmath.log(
+        (t - 1 + mpmath.sqrt((1 - t) ** 2 + 4 * t * (1 + 3 * t))) / (2 * t)) / mpmath.log(2)),
     ("tan(pi*t/4)", "1-tan(pi*t/4)", lambda t: 4 * mpmath.atan(t) / mpmath.pi),
     ("1-cos(pi*t/2)", "cos(pi*t/2)", lambda t: 2 * mpmath.acos(1 - t) / mpmath.pi),
     ("sin(pi*t/2)", "1-sin(pi*t/2)", lambda t: 2 * mpmath.asin(t) / mpmath.pi),
     ("sin(pi*t/2)**2", "1-sin(pi*t/2)**4", lambda t: 2 / mpmath.pi * mpmath.asin(
         mpmath.sqrt((t - 1 + mpmath.sqrt((1 - t) ** 2 + 4 * t**2)) / (2 * t)))),
+    ("sin(pi*t/2)**2", "cos(pi*t/2)**2+sin(pi*t/2)*cos(pi*t/2)", lambda t: 2 / mpmath.pi * mpmath.atan(
+        (t + mpmath.sqrt(t**2 + 4 * t * (1 - t))) / (2 * (1 - t)))),
     ("1-(1-t)**2", "(1-t)**2", lambda t: 1 - mpmath.sqrt(1 - t)),
     ("t**2", "1-t**4", lambda t: mpmath.sqrt((t - 1 + mpmath.sqrt((1 - t) ** 2 + 4 * t**2)) / (2 * t))),
     ("t**2+t", "1-t", lambda t: (-1 + mpmath.sqrt(1 + 4 * t * (1 - t))) / (2 * (1 - t))),
@@ -156,6 +167,44 @@ def test_the_ratio_is_unwrapped_function_by_function(alpha, sigma, tau):
             ):  # fmt: skip
                 assert abs(mpf(sp.N(expr.subs(t, time), 35)._mpf_) - expected) < mpf(10) ** -30
                 assert abs(function(float(time)) - expected) <= 4e-15 * abs(expected)
+
+
+LONG = "t*(1+sin(t)+exp(t)+cos(t)*exp(-t)+log(1+t)+sqrt(1+t)+tanh(t)+atan(t)+sinh(t)*cos(2*t)+exp(3*t)*sin(2*t))"
+
+
+@pytest.mark.parametrize(
+    ("trained", "alpha", "found"),
+    [("gvp", "t**4", True), ("gvp", "t**5", False), ("root", "t**2", True), ("root", "t**3", False),
+     ("root", LONG, False)],
+)  # fmt: skip
+def test_a_formula_that_is_long_or_of_high_degree_is_left_to_iteration(trained, alpha, found):
+    change = time_change.match_snr(PATHS[trained], ip.Path(alpha, "1-t"))
+    assert change.is_closed_form == found == (change.scale_expr is not None)
+    alpha_at = sp.lambdify(sp.Symbol("t"), sp.sympify(alpha), "mpmath")
+    for time in (0.125, 0.5, 0.875):
+        ratio = alpha_at(mpf(time)) / (1 - mpf(time))
+        exact = 2 * mpmath.atan(ratio) / mpmath.pi if trained == "gvp" else ratio**2 / (1 + ratio**2)
+        assert change.time(time) == pytest.approx(float(exact), rel=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("alpha", "sigma"),
+    [("sqrt(1+exp(t))-sqrt(2)+exp(t)-1", "exp(1)-exp(t)"), ("sin(pi*t/2)", "exp(-t)-exp(-1)"),
+     ("2**t-1", "exp(1)-exp(t)")],
+)  # fmt: skip
+def test_a_ratio_of_more_than_one_function_is_left_to_iteration(alpha, sigma):
+    change = match_snr(ip.Path(alpha, sigma), ip.linear())
+    assert (change.time_expr, change.scale_expr) == (None, None)
+    ratio = sp.lambdify(sp.Symbol("t"), sp.sympify(f"({alpha})/({sigma})"), "math")
+    for time in (0.125, 0.5, 0.875):
+        assert ratio(change.time(time)) == pytest.approx(time / (1 - time), rel=1e-13)
+
+
+def test_of_two_forms_of_a_formula_the_shorter_is_shown():
+    change = match_snr(ip.Path("2**t-1", "2-2**t"), ip.linear())
+    assert (change.time_expr, change.scale_expr) == (sp.log(1 + t) / sp.log(2), 1)
+    change = match_snr(ip.linear(), ip.Path("2**t-1", "2-2**t"))
+    assert change.time_expr in (2**t - 1, sp.exp(t * sp.log(2)) - 1)
 
 
 @pairs
@@ -242,6 +291,7 @@ def test_derivatives_at_the_ends_are_the_limits():
         ("linear", "quadratic", [0.0, 1.0]),
         ("quadratic", "squares", [math.pi / 2, 0.0]),  # both Wronskians are zero at t = 0
         ("mirrored", "squares", [0.0, math.pi / 2]),  # and these at t = 1
+        ("root", "steeper", [4 / 9, 9 / 4]),  # and these infinite at both ends
         ("cubic", "squares", [0.0, 0.0]),
     ):
         change = match_snr(PATHS[trained], PATHS[sampled])
@@ -257,10 +307,13 @@ def test_what_goes_in_comes_out(trained):
     for function in (change.time, change.scale):
         value = function(0.3)
         assert function(np.float64(0.3)) == value
+        assert function(1) == function(1.0)
         for dtype in (np.float32, np.float64):
-            got = function(np.full((2, 3), 0.3, dtype=dtype))
+            times = np.linspace(0.1, 0.9, 16, dtype=dtype).reshape(2, 8)
+            got = function(times)
             assert got.dtype == dtype
-            np.testing.assert_allclose(got, np.full((2, 3), value), rtol=1e-7 if dtype == np.float32 else 1e-15)
+            assert got.tolist() == function(times.astype(np.float64)).astype(dtype).tolist()
+            np.testing.assert_allclose(got[0, 0], function(0.1), rtol=1e-7 if dtype == np.float32 else 1e-15)
         for dtype in (torch.float32, torch.float64, torch.bfloat16):
             time = torch.full((2, 1), 0.25, dtype=dtype)
             assert function(time).dtype == dtype
