@@ -250,7 +250,7 @@ def _closed_form(trained: Path, sampled: Path, interval: tuple[float, float]) ->
         return t
     ratio_r, ratio_s = (simplified(path.alpha.expr / path.sigma.expr) for path in (trained, sampled))
     y = sp.Dummy("y", positive=True)
-    for power in (1, 2):
+    for power in (1, 2):  # the square may have a simpler normal form: that of sin / (1 - sin) is in half of the angle
         for formula in itertools.islice(_inverses(simplified(ratio_r**power), y), 16):
             tau = _composed(formula, y, ratio_s**power)
             if tau is not None and _solves(tau, ratio_r, ratio_s, interval):
@@ -282,9 +282,6 @@ def _inverses(expr: sp.Expr, y: sp.Expr) -> Iterator[sp.Expr]:
         return
     if expr.func in _INVERSE_FUNCTIONS:
         yield from _inverses(expr.args[0], _INVERSE_FUNCTIONS[expr.func](y))
-        return
-    if _is_exponential(expr):
-        yield from _inverses(expr.exp, sp.log(y) / sp.log(expr.base))
         return
     constant, base, exponent = _as_power(expr)
     if exponent != 1:
@@ -327,7 +324,7 @@ def _as_rational(expr: sp.Expr) -> Iterator[tuple[sp.Expr, sp.Symbol, sp.Expr]]:
     """(r, g, f): the expression is the rational function r of g, where g stands for one f(t)."""
     g = sp.Dummy("g", positive=True)
     for rewritten, meaning in _with_one_function(expr, g):
-        if not rewritten.has(t) and rewritten.is_rational_function(g):
+        if rewritten.free_symbols <= {g} and rewritten.is_rational_function(g):
             yield sp.cancel(rewritten), g, meaning
 
 
@@ -338,8 +335,8 @@ def _with_one_function(expr: sp.Expr, g: sp.Symbol) -> Iterator[tuple[sp.Expr, s
         yield expr.xreplace({t: g}), t
     for f in functions:
         yield expr.xreplace({f: g}), f
-    if len(functions) > 1 and all(_is_exponential(f) for f in functions):
-        logs = [f.exp * sp.log(f.base) for f in functions]
+    if len(functions) > 1 and all(isinstance(f, sp.exp) for f in functions):
+        logs = [f.exp for f in functions]
         multiples = [sp.cancel(log / logs[0]) for log in logs]
         if all(m.is_Rational for m in multiples):
             unit = _common_divisor(multiples)
@@ -349,16 +346,10 @@ def _with_one_function(expr: sp.Expr, g: sp.Symbol) -> Iterator[tuple[sp.Expr, s
         yield _in_tangent(expr, angle, g), sp.tan(angle)
 
 
-def _is_exponential(f: sp.Expr) -> bool:
-    return isinstance(f, sp.exp) or (f.is_Pow and not f.base.has(t))
-
-
 def _in_tangent(expr: sp.Expr, angle: sp.Expr, tangent: sp.Symbol) -> sp.Expr:
-    """sin and cos of the angle by its tangent, where the cosine is then left in even powers only."""
+    """sin and cos of the angle by its tangent, and by a cosine where that is then left in odd powers."""
     cosine = sp.Dummy("c", positive=True)
     replaced = expr.xreplace({sp.sin(angle): tangent * cosine, sp.cos(angle): cosine, sp.tan(angle): tangent})
-    if replaced.has(t):
-        return expr
     return sp.cancel(replaced).replace(
         lambda e: e.is_Pow and e.base == cosine and e.exp % 2 == 0,
         lambda e: (1 + tangent**2) ** (-e.exp / 2),
