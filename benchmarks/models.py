@@ -19,7 +19,6 @@ import json
 import math
 import os
 import platform
-import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -30,6 +29,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # else this file would hide the package of its name
 
 import torch
+from timing import in_turns
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -191,18 +191,6 @@ def our_step(model: SiT, batch: int, device: str = "cpu") -> Callable[[], Tensor
 # Measurements
 
 
-def in_turns(runs: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median process seconds of each, run after run in turns; the first, which compiles, is not counted."""
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for repeat in range(repeats + 1):
-        for name, run in runs.items():
-            start = time.process_time()
-            run()
-            if repeat:
-                seconds[name].append(time.process_time() - start)
-    return {name: statistics.median(values) for name, values in seconds.items()}
-
-
 def cpu(names: list[str], batches: list[int], repeats: int) -> None:
     """Print and keep the times, and the errors against float64."""
     torch.set_num_threads(1)
@@ -222,7 +210,7 @@ def cpu(names: list[str], batches: list[int], repeats: int) -> None:
                 "ours, bf16, compiled": forward(ours, batch, bf16=True),
             }
             errors = {key: float((run().double() - truth).norm() / truth.norm()) for key, run in runs.items()}
-            times = in_turns(dict(runs), repeats)
+            times = in_turns(runs, repeats)
             rows += [
                 {"model": name, "batch": batch, "what": "forward", "how": key, "seconds": times[key],
                  "ratio": times["plain"] / times[key], "error": errors[key]}
@@ -232,7 +220,7 @@ def cpu(names: list[str], batches: list[int], repeats: int) -> None:
                 "plain": plain_step(copy.deepcopy(plain), batch),
                 "ours, bf16, compiled": our_step(copy.deepcopy(model).compile_blocks(), batch),
             }
-            times = in_turns(dict(steps), max(2, repeats // 2))
+            times = in_turns(steps, max(2, repeats // 2))
             rows += [
                 {"model": name, "batch": batch, "what": "train step", "how": key, "seconds": times[key],
                  "ratio": times["plain"] / times[key]}

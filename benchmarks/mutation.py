@@ -251,6 +251,11 @@ def _pytest(files: list[str], *plugins: object) -> int:
     return int(pytest.main([*options, *files], plugins=list(plugins)))
 
 
+def _require_passed(code: int, files: list[str]) -> None:
+    if code != 0:
+        raise SystemExit(f"The tests fail without any mutant: pytest {' '.join(files)} gave {code}.")
+
+
 def warm(files: list[str]) -> None:
     """Run the tests once and forget all modules of the tree: what remains are sympy's caches, which forks share."""
     before = set(sys.modules)
@@ -261,8 +266,7 @@ def warm(files: list[str]) -> None:
     code = _pytest(files)
     os.dup2(screen, 1)
     del sys.modules["jax"]
-    if code != 0:
-        raise SystemExit(f"The tests fail without any mutant: pytest {' '.join(files)} gave {code}.")
+    _require_passed(code, files)
     for name in set(sys.modules) - before:
         file = getattr(sys.modules[name], "__file__", None)
         if file is not None and Path(file).is_relative_to(ROOT) and ".venv" not in file:
@@ -306,8 +310,7 @@ def record(files: list[str]) -> Recorder:
     with os.fdopen(reading, "rb") as pipe:
         code, lines, recorder.seconds = pickle.load(pipe)
     os.waitpid(pid, 0)
-    if code != 0:
-        raise SystemExit(f"The tests fail without any mutant: pytest {' '.join(files)} gave {code}.")
+    _require_passed(code, files)
     recorder.lines.update(lines)
     return recorder
 

@@ -16,9 +16,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
-import statistics
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # else models.p
 
 import torch
 import torchdiffeq
+from timing import in_turns
 from torch import Tensor
 
 import interpolants as ip
@@ -295,16 +294,10 @@ def overhead(num_steps: int = 200, repeats: int = 15) -> None:
         samplers[f"sample_sde {method}"] = lambda m=method: sample_sde(
             field, noise, w="sigma", method=m, num_steps=num_steps, seed=0
         )
-    seconds: dict[str, list[float]] = {name: [] for name in samplers}
-    for repeat in range(repeats + 1):
-        for name, sampler in samplers.items():
-            start = time.process_time()
-            sampler()
-            if repeat:
-                seconds[name].append(time.process_time() - start)
+    seconds = in_turns(samplers, repeats)
     print("\nProcess time of a step, microseconds, one thread, 4 x 4 x 32 x 32, float32\n\n| sampler | us |\n|---|---|")
-    for name, values in seconds.items():
-        print(f"| {name} | {1e6 * statistics.median(values) / num_steps:.0f} |")
+    for name, median in seconds.items():
+        print(f"| {name} | {1e6 * median / num_steps:.0f} |")
 
 
 def bare(x: Tensor, velocity: Tensor, num_steps: int) -> Tensor:

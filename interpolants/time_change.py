@@ -71,7 +71,8 @@ class SNRMatch:
         self._ends: tuple[float, float] = tuple(time_at_log_snr(trained, needed).tolist())
         start, stop = time_at_log_snr(sampled, torch.tensor(covered, dtype=torch.float64)).tolist()
         self.interval: tuple[float, float] = start, stop
-        undefined = sampled.wronskian.limit(1) == trained.wronskian.limit(1) in (0, sp.oo)
+        slopes = {path.wronskian.limit(1) for path in (sampled, trained)}
+        undefined = slopes in ({0}, {sp.oo})
         self._last = 1 - (_FURTHER if undefined else _INSIDE)
         self.time_expr = _closed_form(trained, sampled, self.interval)
         self.scale_expr = None if self.time_expr is None else _scale_expr(trained, sampled, self.time_expr)

@@ -25,9 +25,9 @@ CONVENTION: Final = "x_t = alpha(t) data + sigma(t) noise, noise at t = 0 and da
 
 
 def save(
-    folder: str | os.PathLike[str], model: Any, path: interpolants.Path, prediction: str, card: str | None
+    folder: str | os.PathLike[str], model: Any, path: interpolants.Path, prediction: str, license: str | None
 ) -> None:
-    """Write all three files, and README.md; see Field.save_pretrained."""
+    """Write the network, ``path.json`` and README.md; see Field.save_pretrained."""
     if not isinstance(model, SiT):
         raise TypeError(f"Field.save_pretrained: model must be a models.SiT, got {type(model).__name__}.")
     folder = Path(folder)
@@ -37,7 +37,7 @@ def save(
         'field = Field.from_pretrained("this folder")\nsamples = sample_ode(field, noise, y=y)\n```'
     )
     (folder / "README.md").unlink(missing_ok=True)  # else that of another path would stay
-    model.save_pretrained(folder, model_card_kwargs={"license": card, "text": text})
+    model.save_pretrained(folder, model_card_kwargs={"license": license, "text": text})
     meta = {
         "format": FORMAT,
         "convention": CONVENTION,

@@ -138,7 +138,9 @@ def test_a_folder_without_a_path_or_a_network_is_answered(tmp_path: Path) -> Non
 
 
 def test_a_weight_of_another_shape_is_named(tmp_path: Path) -> None:
-    field().model.save_pretrained(tmp_path)  # type: ignore[attr-defined]
+    model = field().model
+    assert isinstance(model, SiT)
+    model.save_pretrained(tmp_path)
     file = tmp_path / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"num_classes": 4, "qk_norm": True}))
     with pytest.raises(RuntimeError, match=r"(?s)Missing key.*blocks.0.attn.q_norm.weight.*y_embedder.embedding_table"):
