@@ -15,7 +15,7 @@ from einops import einsum, rearrange
 from torch import Tensor
 
 from models import SiT, SiTConfig
-from models.blocks import gelu
+from models.blocks import attend, gelu
 
 SMALL: dict[str, Any] = {
     "input_size": 8,
@@ -465,3 +465,27 @@ def test_gelu_is_one_function_compiled_or_not(dtype: torch.dtype) -> None:
     expected = 0.5 * wide * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (wide + 0.044715 * wide**3)))
     for function in (gelu, torch.compile(gelu, fullgraph=True, backend="aot_eager")):
         torch.testing.assert_close(function(x), expected.to(dtype), rtol=2 * torch.finfo(dtype).eps, atol=1e-6)
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_attention_is_one_function_compiled_or_not(dtype: torch.dtype, allowed: bool) -> None:
+    """And torch's settings, which it touches where that is faster, are as before."""
+    setting = torch.backends.cuda
+    before = setting.fp16_bf16_reduction_math_sdp_allowed()
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = torch.randn(3, 2, 4, 16, 8, generator=generator, dtype=torch.float64).to(dtype).unbind()
+    weights = (torch.einsum("bhqd, bhkd -> bhqk", q.double(), k.double()) / 8**0.5).softmax(-1)
+    expected = torch.einsum("bhqk, bhkd -> bhqd", weights, v.double())
+    torch._dynamo.reset()
+    setting.allow_fp16_bf16_reduction_math_sdp(allowed)
+    try:
+        for function in (attend, torch.compile(attend, fullgraph=True, backend="aot_eager")):
+            for context in (torch.no_grad(), torch.enable_grad()):
+                with context:
+                    got = function(q, k, v)
+                torch.testing.assert_close(got.double(), expected, rtol=0, atol=4 * torch.finfo(dtype).eps)
+                assert setting.fp16_bf16_reduction_math_sdp_allowed() == allowed
+                assert setting.flash_sdp_enabled()
+    finally:
+        setting.allow_fp16_bf16_reduction_math_sdp(before)
