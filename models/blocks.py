@@ -157,14 +157,14 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return F.scaled_dot_product_attention(q, k, v)
     allowed = _narrow_products_allowed()
     allow = torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp  # on any device, its name notwithstanding
-    allow(True)  # type: ignore[no-untyped-call]
+    allow(True)
     with sdpa_kernel(SDPBackend.MATH):
         x = F.scaled_dot_product_attention(q, k, v)
-    allow(allowed)  # type: ignore[no-untyped-call]
+    allow(allowed)
     return x
 
 
-@torch.compiler.assume_constant_result
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _narrow_products_allowed() -> bool:
     return bool(torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed())  # type: ignore[no-untyped-call]
 
