@@ -13,6 +13,8 @@ import pytest
 import torch
 from einops import einsum, rearrange
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from models import SiT, SiTConfig
 from models.blocks import attend, gelu
@@ -281,6 +283,25 @@ def test_bfloat16_is_near_float32_both_under_autocast_and_as_weights(style: dict
         assert (rounded.float() - exact).norm() < 0.05 * exact.norm()
 
 
+@pytest.mark.parametrize("style", [{}, {"rope": True, "swiglu": True}], ids=str)
+@pytest.mark.parametrize("compiled", [False, True])
+def test_blocks_in_bfloat16_do_what_autocast_does_and_spare_its_casts(style: dict[str, Any], compiled: bool) -> None:
+    torch._dynamo.reset()
+    model = build(**style)
+    x, t, y = inputs(model)
+    exact = model(x, t, y)
+    narrow = copy.deepcopy(model)
+    narrow.blocks.bfloat16()
+    if compiled:
+        model.compile_blocks(backend="aot_eager")
+        narrow.compile_blocks(backend="aot_eager")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(narrow(x, t, y), model(x, t, y), rtol=0, atol=0)
+    out = narrow(x, t, y)  # and without autocast the patch embedding stays in float32
+    assert out.dtype == torch.float32
+    assert 0 < (out - exact).norm() < 0.05 * exact.norm()
+
+
 def test_under_autocast_neighbouring_times_stay_apart() -> None:
     """In bfloat16 all of [0.502, 0.504] is one number."""
     model = build()
@@ -489,3 +510,26 @@ def test_attention_is_one_function_compiled_or_not(dtype: torch.dtype, allowed: 
                 assert setting.flash_sdp_enabled()
     finally:
         setting.allow_fp16_bf16_reduction_math_sdp(before)
+
+
+@pytest.mark.parametrize("style", [{}, {"rope": True, "swiglu": True, "rms_norm": True, "qk_norm": True}], ids=str)
+@pytest.mark.parametrize("changes", [{}, {"num_classes": 0}, {"num_classes": 0, "condition_dim": 5}], ids=str)
+def test_a_pass_neither_waits_for_the_device_nor_copies_to_it(changes: dict[str, Any], style: dict[str, Any]) -> None:
+    """On the device "meta", which has no numbers, a look at one raises."""
+
+    class Copies(TorchDispatchMode):
+        def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            result = operation(*args, **(kwargs or {}))
+            leaves = [leaf for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, Tensor) and leaf.dim()]
+            if len({leaf.device for leaf in leaves}) > 1:
+                found.append(str(operation))
+            return result
+
+    found: list[str] = []
+    model = build(**changes, **style).to("meta").train()
+    x, t, y = (None if value is None else value.to("meta") for value in inputs(build(**changes)))
+    assert x is not None
+    assert t is not None
+    with Copies():
+        model(x, t, y).square().sum().backward()
+    assert found == []
