@@ -301,13 +301,16 @@ _INVERSE_FUNCTIONS: Final[dict[Any, Callable[[sp.Expr], sp.Expr]]] = {
 
 
 def _as_power(expr: sp.Expr) -> tuple[sp.Expr, sp.Expr, sp.Rational]:
-    """(c, b, n) with expr = c b^n and n as large as possible."""
+    """(c, b, n) with expr = c b^n, n as large as possible, and b positive where n is odd or even."""
     names = {f: sp.Dummy("f") for f in _functions(expr)}  # inside them sympy would search for factors without bound
     factored = sp.factor(expr.xreplace(names)).xreplace({name: f for f, name in names.items()})
     constant, rest = factored.as_independent(t, as_Add=False)
     powers = [f.as_base_exp() if f.is_Pow and f.exp.is_Rational else (f, sp.Integer(1)) for f in sp.Mul.make_args(rest)]
     common = _common_divisor([n for _, n in powers])
-    return constant, sp.Mul(*(b ** (n / common) for b, n in powers)), common
+    base = sp.Mul(*(b ** (n / common) for b, n in powers))
+    if common.is_Integer and evaluate(base, mpmath.mpf(1) / 2, 30) < 0:
+        constant, base = constant * (-1) ** common, -base
+    return constant, base, common
 
 
 def _functions(expr: sp.Expr) -> list[sp.Expr]:

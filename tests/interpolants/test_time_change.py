@@ -150,6 +150,8 @@ BY_HAND = [
         (t + mpmath.sqrt(t**2 + 4 * t * (1 - t))) / (2 * (1 - t)))),
     ("1-(1-t)**2", "(1-t)**2", lambda t: 1 - mpmath.sqrt(1 - t)),
     ("t**2", "1-t**4", lambda t: mpmath.sqrt((t - 1 + mpmath.sqrt((1 - t) ** 2 + 4 * t**2)) / (2 * t))),
+    ("t**3", "(1-t)**3", lambda t: mpmath.cbrt(t) / (mpmath.cbrt(t) + mpmath.cbrt(1 - t))),
+    ("t**3", "8*(1-t)**3", lambda t: 2 * mpmath.cbrt(t) / (2 * mpmath.cbrt(t) + mpmath.cbrt(1 - t))),
     ("t**2+t", "1-t", lambda t: (-1 + mpmath.sqrt(1 + 4 * t * (1 - t))) / (2 * (1 - t))),
 ]  # fmt: skip
 
