@@ -10,6 +10,7 @@ import warnings
 from argparse import ArgumentError
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import jsonargparse
 import torch
@@ -19,6 +20,9 @@ from interpolants.time_grid import CHOICES as GRIDS
 from training.checkpoint import flat
 from training.objectives import InterpolantLoss
 from training.samplers import ODE_METHODS, OWN_STEPS_METHODS, SDE_METHODS
+
+
+PRECISIONS: Final = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,8 @@ class TrainingConfig:
         weight_decay: Of AdamW.
         clip_norm: The gradient is scaled down to this norm where it is longer.
         ema_decay: Of the average of the weights that is sampled from.
+        precision: float32, or bfloat16 for the products of the blocks; weights, norms and sums stay in float32.
+        compile: Whether to compile the blocks; null does on an accelerator.
         checkpoint_every: Steps from one checkpoint to the next.
         keep: Checkpoints kept, the last ones.
         log_every: Steps from one line of the log to the next.
@@ -92,6 +98,8 @@ class TrainingConfig:
     weight_decay: float = 0.0
     clip_norm: float = 1.0
     ema_decay: float = 0.99
+    precision: str = "float32"
+    compile: bool | None = None
     checkpoint_every: int = 250
     keep: int = 2
     log_every: int = 10
@@ -104,6 +112,7 @@ class TrainingConfig:
         for name in ("learning_rate", "clip_norm"):
             _require(getattr(self, name) > 0, f"training.{name}", "positive", getattr(self, name))
         _require(0 <= self.ema_decay < 1, "training.ema_decay", "in [0, 1)", self.ema_decay)
+        _require(self.precision in PRECISIONS, "training.precision", f"one of {', '.join(PRECISIONS)}", self.precision)
 
 
 @dataclass(frozen=True)

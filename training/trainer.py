@@ -61,8 +61,14 @@ class Trainer:
         _check_fit(config, self.images, self.labels)
         self.ema = make_ema(self.model, config.training.ema_decay)
         self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=config.training.learning_rate, weight_decay=config.training.weight_decay
+            self.model.parameters(),
+            lr=config.training.learning_rate,
+            weight_decay=config.training.weight_decay,
+            fused=True,
         )
+        compile = config.training.compile
+        if self.device.type != "cpu" if compile is None else compile:
+            self.model.compile_blocks()
         self.step, self.seconds = 0, 0.0
         checkpoint.remove_unfinished(self.run)
         if (found := checkpoint.latest(self.run)) is not None:
@@ -122,7 +128,8 @@ class Trainer:
             group["lr"] = learning_rate
         self.model.train()
         self.optimizer.zero_grad()
-        loss = self.loss(self.model, self.images[chosen], y=self.labels[chosen]).mean()
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=config.precision == "bfloat16"):
+            loss = self.loss(self.model, self.images[chosen], y=self.labels[chosen]).mean()
         loss.backward()  # type: ignore[no-untyped-call]
         norm = clip_grad_norm_(self.model.parameters(), config.clip_norm)
         line = {"step": self.step + 1, "loss": loss.item(), "grad_norm": norm.item(), "learning_rate": learning_rate}

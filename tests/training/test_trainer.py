@@ -7,6 +7,7 @@ import threading
 import pytest
 import torch
 
+from models import SiT
 from training.checkpoint import CheckpointError, latest
 from training.config import Config, DataConfig, ModelConfig, PathText, TrainingConfig
 from training.trainer import Trainer, read_log
@@ -77,6 +78,32 @@ def test_a_stopped_run_goes_on_to_the_bit(tmp_path, capsys, undisturbed, step, n
     assert resumed.fit()
     assert state(resumed) == state(undisturbed)
     assert log_of(resumed) == log_of(undisturbed)
+
+
+def test_a_compiled_run_in_bfloat16_goes_on_to_the_bit_and_is_near_the_other(tmp_path, monkeypatch, undisturbed):
+    compile_blocks, compiled = SiT.compile_blocks, []
+
+    def with_a_quick_backend(model):
+        compiled.append(model)
+        return compile_blocks(model, backend="aot_eager")
+
+    monkeypatch.setattr(SiT, "compile_blocks", with_a_quick_backend)
+    narrow = {"precision": "bfloat16", "compile": True}
+    whole = Trainer(tiny(tmp_path / "whole", **narrow))
+    assert compiled == [whole.model]
+    assert whole.fit()
+    assert Trainer(tiny(tmp_path / "parts", **narrow, steps=3)).fit()
+    resumed = Trainer(tiny(tmp_path / "parts", **narrow))
+    assert resumed.fit()
+    assert state(resumed) == state(whole)
+    assert {p.dtype for p in whole.model.parameters()} == {torch.float32}
+    losses, exact = ([line["loss"] for line in log_of(trainer)] for trainer in (whole, undisturbed))
+    assert losses == pytest.approx(exact, rel=0.02)
+    assert losses != exact
+    with pytest.raises(CheckpointError, match=r"training\.precision"):
+        Trainer(tiny(tmp_path / "whole", compile=True))
+    with pytest.raises(ValueError, match=r"training\.precision must be one of float32, bfloat16, got 'half'"):
+        tiny(tmp_path, precision="half")
 
 
 class KillError(BaseException):
