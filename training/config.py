@@ -21,7 +21,6 @@ from training.checkpoint import flat
 from training.objectives import InterpolantLoss
 from training.samplers import ODE_METHODS, OWN_STEPS_METHODS, SDE_METHODS
 
-
 PRECISIONS: Final = ("float32", "bfloat16")
 
 
