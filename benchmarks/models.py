@@ -5,7 +5,10 @@ medians of runs that take turns. Plain is eager and float32, each operation as t
 
 memory: what the forward pass keeps for the backward pass, with and without activation checkpointing.
 
-cuda: SiT-XL/2 at the largest batch that fits: images a second, TFLOP/s and the share of the device's peak (MFU).
+choices: what was tried for the forward pass, one change at a time beside the network as it is.
+
+cuda: SiT-XL/2 at the largest batch that fits: images a second, TFLOP/s and the share of the device's peak (MFU); and
+sampling by 250 steps of the SDE with guidance.
 
 Each part prints a table, and writes its numbers with device, versions and date to benchmarks/results.
 """
@@ -15,6 +18,7 @@ from __future__ import annotations
 import argparse
 import copy
 import datetime
+import functools
 import json
 import math
 import os
@@ -33,7 +37,8 @@ from timing import in_turns
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from models import PUBLISHED, SiT, create_model
+from models import PUBLISHED, SiT, create_model, quantize
+from models.blocks import Attention
 from models.embeddings import sincos_position_embedding
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -136,14 +141,24 @@ def autocast(device: str, enabled: bool) -> torch.autocast:
     return torch.autocast(device, dtype=torch.bfloat16, enabled=enabled)
 
 
-def forward(model: nn.Module, batch: int, bf16: bool, device: str = "cpu") -> Callable[[], Tensor]:
+def narrowed(model: SiT) -> SiT:
+    """A copy whose blocks hold their weights in bfloat16, as one would sample from."""
+    model = copy.deepcopy(model)
+    model.blocks.bfloat16()
+    return model
+
+
+def forward(
+    model: nn.Module, batch: int, bf16: bool, device: str = "cpu", form: dict[str, Any] | None = None
+) -> Callable[[], Tensor]:
     model.eval()
-    arguments = inputs(batch, device)
+    x, t, y = inputs(batch, device)
+    x = x.to(**(form or {}))
 
     @torch.no_grad()
     def run() -> Tensor:
         with autocast(device, bf16):
-            out: Tensor = model(*arguments)
+            out: Tensor = model(x, t, y)
         return out
 
     return run
@@ -193,12 +208,11 @@ def our_step(model: SiT, batch: int, device: str = "cpu") -> Callable[[], Tensor
 
 def cpu(names: list[str], batches: list[int], repeats: int) -> None:
     """Print and keep the times, and the errors against float64."""
-    torch.set_num_threads(1)
     rows = []
     for name in names:
         model, plain = networks(name)
         exact = copy.deepcopy(plain).double()
-        ours = copy.deepcopy(model).compile_blocks()
+        ours, narrow = copy.deepcopy(model).compile_blocks(), narrowed(model).compile_blocks()
         for batch in batches:
             x, t, y = inputs(batch)
             with torch.no_grad():
@@ -208,6 +222,7 @@ def cpu(names: list[str], batches: list[int], repeats: int) -> None:
                 "plain, autocast": forward(plain, batch, bf16=True),
                 "ours, bf16": forward(model, batch, bf16=True),
                 "ours, bf16, compiled": forward(ours, batch, bf16=True),
+                "ours, bf16 blocks, compiled": forward(narrow, batch, bf16=False),
             }
             errors = {key: float((run().double() - truth).norm() / truth.norm()) for key, run in runs.items()}
             times = in_turns(runs, repeats)
@@ -226,9 +241,80 @@ def cpu(names: list[str], batches: list[int], repeats: int) -> None:
                  "ratio": times["plain"] / times[key]}
                 for key in steps
             ]  # fmt: skip
-            for row in rows[-6:]:
+            for row in rows[-len(runs) - len(steps) :]:
                 print(_line(row), flush=True)
     keep("models-cpu", {"rows": rows, "threads": 1})
+
+
+class ModulatedAtOnce(nn.Module):
+    """The network with what modulates all blocks as one product."""
+
+    def __init__(self, model: SiT) -> None:
+        super().__init__()
+        self.network = model
+        layers = [block.adaLN_modulation[1] for block in model.blocks]
+        self.weight = torch.cat([layer.weight for layer in layers]).detach()
+        self.bias = torch.cat([layer.bias for layer in layers]).detach()
+        for block in model.blocks:
+            block.adaLN_modulation = nn.Identity()
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        network = self.network
+        tokens = network.x_embedder(x) + network.pos_embed
+        condition = network.t_embedder(t) + network.y_embedder(y)
+        with network._autocast_to_blocks(tokens):
+            parts = nn.functional.linear(nn.functional.silu(condition), self.weight, self.bias)
+            for block, part in zip(network.blocks, parts.chunk(len(network.blocks), dim=1), strict=True):
+                tokens = block(tokens, part)
+        return network._join(network.final_layer(tokens, condition))
+
+
+def choices(names: list[str], batches: list[int], repeats: int) -> None:
+    """Print and keep the time of each variant of the compiled forward pass, and its error against float64."""
+    rows = []
+    for name in names:
+        model, plain = networks(name)
+        exact = plain.double()
+        fused = narrowed(model)
+        for block in fused.blocks:  # torch's fused kernel, on every device
+            block.attn.forward = functools.partial(_fused_attention, block.attn)
+        last = copy.deepcopy(model).to(memory_format=torch.channels_last)
+        variants: dict[str, nn.Module] = {
+            "bf16 blocks": narrowed(model).compile_blocks(),
+            "bf16 blocks, torch's fused attention": fused.compile_blocks(),
+            "bf16 blocks, adaLN of all blocks at once": ModulatedAtOnce(narrowed(model).compile_blocks()),
+            "bf16 blocks, channels last": narrowed(last).compile_blocks(),
+            "bf16 blocks, the whole network compiled": torch.compile(narrowed(model)),
+            "all of it in bf16": copy.deepcopy(model).bfloat16().compile_blocks(),
+            **{f"quantize, {how}": quantize(copy.deepcopy(model), how).compile_blocks()
+               for how in ("int8_weights", "int8", "float8_weights")},
+        }  # fmt: skip
+        for batch in batches:
+            x, t, y = inputs(batch)
+            with torch.no_grad():
+                truth = exact(x.double(), t.double(), y)
+            forms = {"all of it in bf16": {"dtype": torch.bfloat16},
+                     "bf16 blocks, channels last": {"memory_format": torch.channels_last}}  # fmt: skip
+            runs = {key: forward(variant, batch, bf16=False, form=forms.get(key)) for key, variant in variants.items()}
+            errors = {key: float((run().double() - truth).norm() / truth.norm()) for key, run in runs.items()}
+            times = in_turns(runs, repeats)
+            base = times["bf16 blocks"]
+            rows += [
+                {"model": name, "batch": batch, "how": key, "seconds": times[key], "time": times[key] / base,
+                 "error": errors[key]}
+                for key in runs
+            ]  # fmt: skip
+            for row in rows[-len(runs) :]:
+                print(f"| {name} | {batch} | {row['how']} | {row['seconds']:.3f} | {row['time']:.2f} "
+                      f"| {row['error']:.1e} |", flush=True)  # fmt: skip
+    keep("models-choices", {"rows": rows, "threads": 1})
+
+
+def _fused_attention(layer: Attention, x: Tensor, rotation: Tensor | None = None) -> Tensor:
+    batch, tokens, _ = x.shape
+    q, k, v = layer.qkv(x).view(batch, tokens, 3, layer.num_heads, -1).permute(2, 0, 3, 1, 4).unbind()
+    out: Tensor = layer.proj(nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+    return out
 
 
 def _line(row: dict[str, Any]) -> str:
@@ -318,15 +404,20 @@ def keep(name: str, content: dict[str, Any]) -> None:
 def main() -> None:
     """Run the part named on the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=["cpu", "memory", "cuda"])
+    parser.add_argument("part", choices=["cpu", "memory", "choices", "cuda"])
     parser.add_argument("--models", nargs="+", default=["SiT-S/2", "SiT-B/2"])
     parser.add_argument("--batches", nargs="+", type=int, default=[4, 8])
     parser.add_argument("--repeats", type=int, default=7)
     options = parser.parse_args()
+    if options.part != "cuda":
+        torch.set_num_threads(1)
+    torch._dynamo.config.recompile_limit = 64  # a compilation of the one block for each variant, size and batch
     if options.part == "cpu":
         cpu(options.models, options.batches, options.repeats)
     elif options.part == "memory":
         memory(options.models, options.batches)
+    elif options.part == "choices":
+        choices(options.models, options.batches, options.repeats)
     else:
         cuda(options.models[-1] if options.models != ["SiT-S/2", "SiT-B/2"] else "SiT-XL/2")
 

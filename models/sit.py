@@ -248,7 +248,7 @@ class SiT(SharedNetwork):
             options: Of torch.compile.
         """
         for module in (*self.blocks, self.final_layer):
-            module.compile(**{"fullgraph": True, **options})
+            module.compile(**options)
         return self
 
     def _autocast_to_blocks(self, tokens: Tensor) -> AbstractContextManager[None]:

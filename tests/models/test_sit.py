@@ -293,8 +293,8 @@ def test_blocks_in_bfloat16_do_what_autocast_does_and_spare_its_casts(style: dic
     narrow = copy.deepcopy(model)
     narrow.blocks.bfloat16()
     if compiled:
-        model.compile_blocks(backend="aot_eager")
-        narrow.compile_blocks(backend="aot_eager")
+        model.compile_blocks(fullgraph=True, backend="aot_eager")
+        narrow.compile_blocks(fullgraph=True, backend="aot_eager")
     with torch.autocast("cpu", dtype=torch.bfloat16):
         torch.testing.assert_close(narrow(x, t, y), model(x, t, y), rtol=0, atol=0)
     out = narrow(x, t, y)  # and without autocast the patch embedding stays in float32
@@ -374,7 +374,7 @@ def test_compiled_blocks_are_the_same_function_under_the_same_names() -> None:
     model = build(depth=3)
     x, t, y = inputs(model)
     expected, names = model(x, t, y), list(model.state_dict())
-    compiled = model.compile_blocks(backend="aot_eager")
+    compiled = model.compile_blocks(fullgraph=True, backend="aot_eager")
     assert compiled is model
     with torch._dynamo.config.patch(error_on_recompile=True):  # one block serves all
         torch.testing.assert_close(model(x, t, y), expected, rtol=1e-5, atol=1e-5)
