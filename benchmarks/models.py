@@ -7,8 +7,7 @@ memory: what the forward pass keeps for the backward pass, with and without acti
 
 choices: what was tried for the forward pass, one change at a time beside the network as it is.
 
-cuda: SiT-XL/2 at the largest batch that fits: images a second, TFLOP/s and the share of the device's peak (MFU); and
-sampling by 250 steps of the SDE with guidance.
+cuda: SiT-XL/2 at the largest batch that fits: images a second, TFLOP/s and the share of the device's peak (MFU).
 
 Each part prints a table, and writes its numbers with device, versions and date to benchmarks/results.
 """

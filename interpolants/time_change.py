@@ -300,7 +300,7 @@ _INVERSE_FUNCTIONS: Final[dict[Any, Callable[[sp.Expr], sp.Expr]]] = {
 
 
 def _as_power(expr: sp.Expr) -> tuple[sp.Expr, sp.Expr, sp.Rational]:
-    """(c, b, n) with expr = c b^n, n as large as possible, and b positive where n is odd or even."""
+    """(c, b, n) with expr = c b^n, n as large as possible, and b positive where n is whole."""
     names = {f: sp.Dummy("f") for f in _functions(expr)}  # inside them sympy would search for factors without bound
     factored = sp.factor(expr.xreplace(names)).xreplace({name: f for f, name in names.items()})
     constant, rest = factored.as_independent(t, as_Add=False)

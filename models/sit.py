@@ -223,7 +223,7 @@ class SiT(SharedNetwork):
         """
         self._check(x, t, y)
         tokens = self.x_embedder(x) + self.pos_embed  # (B, C, H, W) -> (B, T, D)
-        with _without_autocast(x.device):  # neighbouring times differ by less than bfloat16 resolves
+        with _autocast(x.device, enabled=False):  # neighbouring times differ by less than bfloat16 resolves
             condition = self.t_embedder(t)  # (B,) -> (B, D)
             if self.y_embedder is not None:
                 condition = condition + self.y_embedder(y)
@@ -234,7 +234,7 @@ class SiT(SharedNetwork):
                     tokens = checkpoint(block, tokens, condition, rotation, use_reentrant=False)
                 else:
                     tokens = block(tokens, condition, rotation)
-        with _without_autocast(x.device):  # nothing after it averages its rounding errors
+        with _autocast(x.device, enabled=False):  # nothing after it averages its rounding errors
             patches: Tensor = self.final_layer(tokens, condition)  # (B, T, D) -> (B, T, p p C')
         return self._join(patches)[:, : self.config.in_channels]  # (B, T, p p C') -> (B, C, H, W)
 
@@ -254,7 +254,7 @@ class SiT(SharedNetwork):
     def _autocast_to_blocks(self, tokens: Tensor) -> AbstractContextManager[None]:
         """What makes the blocks multiply in the precision of their weights, where it is not that of the tokens."""
         dtype = next(self.blocks.parameters()).dtype
-        return nullcontext() if dtype == tokens.dtype else torch.autocast(tokens.device.type, dtype=dtype)
+        return nullcontext() if dtype == tokens.dtype else _autocast(tokens.device, dtype=dtype)
 
     def _rotation(self, like: Tensor) -> Tensor:
         """cos and sin of the rotary angles, (2, T, D/heads); not a buffer, which Module.bfloat16() would round."""
@@ -306,9 +306,9 @@ class SiT(SharedNetwork):
                 raise ValueError(_message("y", contract, wrong.tolist(), fix, where))
 
 
-def _without_autocast(device: torch.device) -> AbstractContextManager[None]:
+def _autocast(device: torch.device, **settings: Any) -> AbstractContextManager[None]:
     available = torch.amp.is_autocast_available(device.type)  # not on the meta device
-    return torch.autocast(device.type, enabled=False) if available else nullcontext()
+    return torch.autocast(device.type, **settings) if available else nullcontext()
 
 
 def _is_integer(value: object, *, minimum: int) -> bool:

@@ -66,8 +66,8 @@ class Trainer:
             weight_decay=config.training.weight_decay,
             fused=True,
         )
-        compile = config.training.compile
-        if self.device.type != "cpu" if compile is None else compile:
+        chosen = config.training.compile
+        if chosen or (chosen is None and self.device.type != "cpu"):
             self.model.compile_blocks()
         self.step, self.seconds = 0, 0.0
         checkpoint.remove_unfinished(self.run)

@@ -8,12 +8,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from copies import Copies
 from gaussian import conditional_mean_of_data
 from mixtures import Counted, exact_field, mixture, moments
 from scipy.stats import ks_2samp
 from strategies import LIBRARY
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 import interpolants as ip
 from training import Field, Guidance, encode, sample_ode, sample_sde
@@ -926,21 +925,6 @@ def test_noise_has_a_batch():
 
 
 # Accelerators
-
-
-class Copies(TorchDispatchMode):
-    """Notes the copies of numbers from one device to another."""
-
-    def __init__(self):
-        super().__init__()
-        self.seen = []
-
-    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
-        result = operation(*args, **(kwargs or {}))
-        devices = {leaf.device for leaf in tree_leaves((args, kwargs, result)) if torch.is_tensor(leaf)}
-        if len(devices) > 1 and any(word in str(operation) for word in ("aten.to.", "_to_copy", "copy_")):
-            self.seen.append(str(operation))
-        return result
 
 
 @pytest.mark.parametrize("method", [*DERIVED, *(f"sde {method}" for method in SDE_METHODS)])
