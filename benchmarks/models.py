@@ -7,7 +7,8 @@ memory: what the forward pass keeps for the backward pass, with and without acti
 
 choices: what was tried for the forward pass, one change at a time beside the network as it is.
 
-cuda: SiT-XL/2 at the largest batch that fits: images a second, TFLOP/s and the share of the device's peak (MFU).
+gpu: SiT-XL/2, train steps at the batches that fit and 250 guided steps of the SDE sampler: images a second, TFLOP/s and
+the share of the device's peak (MFU).
 
 Each part prints a table, and writes its numbers with device, versions and date to benchmarks/results.
 """
@@ -36,9 +37,12 @@ from timing import in_turns
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+import interpolants
 from models import PUBLISHED, SiT, create_model, quantize
 from models.blocks import Attention
 from models.embeddings import sincos_position_embedding
+from training.fields import Field
+from training.samplers import sample_sde
 
 RESULTS = Path(__file__).resolve().parent / "results"
 PEAK = {"NVIDIA H100": 989e12, "NVIDIA H200": 989e12, "NVIDIA A100": 312e12}  # dense bfloat16, of the data sheets
@@ -280,6 +284,7 @@ def choices(names: list[str], batches: list[int], repeats: int) -> None:
         last = copy.deepcopy(model).to(memory_format=torch.channels_last)
         variants: dict[str, nn.Module] = {
             "bf16 blocks": narrowed(model).compile_blocks(),
+            "bf16 blocks, torch's guard of the softmax": narrowed(model).compile_blocks(options={}),
             "bf16 blocks, torch's fused attention": fused.compile_blocks(),
             "bf16 blocks, adaLN of all blocks at once": ModulatedAtOnce(narrowed(model).compile_blocks()),
             "bf16 blocks, channels last": narrowed(last).compile_blocks(),
@@ -350,39 +355,72 @@ def memory(names: list[str], batches: list[int]) -> None:
     keep("models-memory", {"rows": rows})
 
 
-def cuda(name: str) -> None:
-    """Print and keep images a second, TFLOP/s and MFU: plain, plain with TF32, ours; at the largest batch that fits."""
-    device = torch.cuda.get_device_name()
-    peak = next((value for key, value in PEAK.items() if device.startswith(key)), math.nan)
-    flop = 2 * 3 * PUBLISHED[name].gmacs * 1e9  # forward, and twice that backward
-    rows = []
+def gpu(name: str, device: str, largest: int, num_steps: int) -> None:
+    """Print and keep images a second, TFLOP/s and MFU, in training at each batch that fits and in guided sampling:
+    plain, plain with TF32 (what the official script runs), ours.
+    """
+    kind = torch.cuda.get_device_name() if device == "cuda" else device
+    peak = next((value for key, value in PEAK.items() if kind.startswith(key)), math.nan)
+    per_pass = 2 * PUBLISHED[name].gmacs * 1e9
+    rows: list[dict[str, Any]] = []
     for how in ("plain", "plain, TF32", "ours, bf16, compiled", "ours, bf16, compiled, checkpointing"):
         torch.set_float32_matmul_precision("high" if how == "plain, TF32" else "highest")
-        batch, speed = 8, 0.0
-        while batch <= 1024:
-            torch.cuda.empty_cache()
+        checkpointing = how.endswith("checkpointing")
+        for batch in (2**k for k in range(3, 11) if 2**k <= largest):
             try:
-                model, plain = networks(name, "cuda")
-                model.activation_checkpointing = how.endswith("checkpointing")
-                step = our_step(model.compile_blocks(), batch, "cuda") if how.startswith("ours") else plain_step(
-                    plain, batch, "cuda")  # fmt: skip
-                for _ in range(3):
-                    step()
-                torch.cuda.synchronize()
-                start = time.perf_counter()
-                for _ in range(10):
-                    step()
-                torch.cuda.synchronize()
-                speed = 10 * batch / (time.perf_counter() - start)
+                model, plain = networks(name, device)
+                model.activation_checkpointing = checkpointing
+                ours = how.startswith("ours")
+                step = our_step(model.compile_blocks(), batch, device) if ours else plain_step(plain, batch, device)
+                seconds = _seconds(step, device, repeats=10)
             except torch.cuda.OutOfMemoryError:
                 break
-            row = {"model": name, "batch": batch, "how": how, "images_per_second": speed,
-                   "tflops": speed * flop / 1e12, "mfu": speed * flop / peak,
-                   "peak_bytes": torch.cuda.max_memory_allocated()}  # fmt: skip
-            rows.append(row)
-            print(f"| {how} | {batch} | {speed:.1f} | {row['tflops']:.0f} | {row['mfu']:.3f} |", flush=True)
-            batch *= 2
-    keep("models-cuda", {"rows": rows, "peak_flops": peak})
+            finally:
+                model = plain = step = None  # type: ignore[assignment]  # or the next batch finds the memory taken
+                _clear(device)
+            rows.append(_speed(how, "train step", batch, batch / seconds, 3 * per_pass, peak))  # backward is two passes
+        if not checkpointing:
+            batch = min(32, largest)
+            model, plain = networks(name, device)
+            network = narrowed(model).compile_blocks() if how.startswith("ours") else plain
+            seconds = _seconds(_sampling(network, batch, device, num_steps), device, repeats=1)
+            passes = 2 * num_steps  # with the class and without
+            rows.append(_speed(how, f"{num_steps} guided steps", batch, batch / seconds, passes * per_pass, peak))
+            model = plain = network = None  # type: ignore[assignment]
+            _clear(device)
+    keep("models-gpu", {"model": name, "rows": rows, "peak_flops": peak})
+
+
+def _sampling(network: nn.Module, batch: int, device: str, num_steps: int) -> Callable[[], Tensor]:
+    if isinstance(network, Plain):
+        network.null_class = 1000  # type: ignore[assignment]
+    field = Field(network.eval().requires_grad_(False), interpolants.linear(), guidance_scale=4.0)
+    noise, _, y = inputs(batch, device)
+    return lambda: sample_sde(field, noise, w="sigma", num_steps=num_steps, seed=0, y=y)
+
+
+def _seconds(run: Callable[[], Tensor], device: str, repeats: int) -> float:
+    """Of one call, after one that compiles."""
+    wait = torch.cuda.synchronize if device == "cuda" else lambda: None
+    run()
+    wait()
+    start = time.perf_counter()
+    for _ in range(repeats):
+        run()
+    wait()
+    return (time.perf_counter() - start) / repeats
+
+
+def _clear(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.empty_cache()
+
+
+def _speed(how: str, what: str, batch: int, images: float, flop: float, peak: float) -> dict[str, Any]:
+    row = {"how": how, "what": what, "batch": batch, "images_per_second": images, "tflops": images * flop / 1e12,
+           "mfu": images * flop / peak}  # fmt: skip
+    print(f"| {how} | {what} | {batch} | {images:.2f} | {row['tflops']:.2f} | {row['mfu']:.3f} |", flush=True)
+    return row
 
 
 def keep(name: str, content: dict[str, Any]) -> None:
@@ -403,22 +441,27 @@ def keep(name: str, content: dict[str, Any]) -> None:
 def main() -> None:
     """Run the part named on the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=["cpu", "memory", "choices", "cuda"])
-    parser.add_argument("--models", nargs="+", default=["SiT-S/2", "SiT-B/2"])
+    parser.add_argument("part", choices=["cpu", "memory", "choices", "gpu"])
+    parser.add_argument("--models", nargs="+", help="SiT-S/2 and SiT-B/2; of the part gpu SiT-XL/2")
     parser.add_argument("--batches", nargs="+", type=int, default=[4, 8])
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--device", default="cuda", help="of the part gpu; another tries its code")
+    parser.add_argument("--largest", type=int, default=1024, help="batch of the part gpu")
+    parser.add_argument("--num-steps", type=int, default=250, help="of its sampler")
     options = parser.parse_args()
-    if options.part != "cuda":
+    if options.part != "gpu":
         torch.set_num_threads(1)
     torch._dynamo.config.recompile_limit = 64  # a compilation of the one block for each variant, size and batch
+    models = options.models or (["SiT-XL/2"] if options.part == "gpu" else ["SiT-S/2", "SiT-B/2"])
     if options.part == "cpu":
-        cpu(options.models, options.batches, options.repeats)
+        cpu(models, options.batches, options.repeats)
     elif options.part == "memory":
-        memory(options.models, options.batches)
+        memory(models, options.batches)
     elif options.part == "choices":
-        choices(options.models, options.batches, options.repeats)
+        choices(models, options.batches, options.repeats)
     else:
-        cuda(options.models[-1] if options.models != ["SiT-S/2", "SiT-B/2"] else "SiT-XL/2")
+        for name in models:
+            gpu(name, options.device, options.largest, options.num_steps)
 
 
 if __name__ == "__main__":

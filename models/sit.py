@@ -245,8 +245,12 @@ class SiT(SharedNetwork):
         its speed. Names in the state dict stay as they are.
 
         Args:
-            options: Of torch.compile.
+            options: Of torch.compile. Where they name no backend, no mode and no options, those are of models.inductor.
         """
+        if not options.keys() & {"backend", "mode", "options"}:
+            from .inductor import UnguardedSoftmax  # its import takes the compiler's with it
+
+            options["options"] = {"post_grad_custom_pre_pass": UnguardedSoftmax()}
         for module in (*self.blocks, self.final_layer):
             module.compile(**options)
         return self

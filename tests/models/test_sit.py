@@ -11,12 +11,15 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from copies import Copies
 from einops import einsum, rearrange
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from models import SiT, SiTConfig
 from models.blocks import attend, gelu
+from models.inductor import UnguardedSoftmax
 
 SMALL: dict[str, Any] = {
     "input_size": 8,
@@ -509,6 +512,44 @@ def test_attention_is_one_function_compiled_or_not(dtype: torch.dtype, allowed: 
                 assert setting.flash_sdp_enabled()
     finally:
         setting.allow_fp16_bf16_reduction_math_sdp(before)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_compiled_softmax_is_without_guard_but_under_a_mask(masked: bool) -> None:
+    """Of a row of scores that are all minus infinity torch's guard makes zeros; 0 / 0 is NaN."""
+    q, k = torch.full((2, 1, 4, 8), 1e20), torch.full((2, 1, 4, 8), -1e20)
+    v, mask = torch.randn(2, 1, 4, 8), torch.zeros(4, 4, dtype=torch.bool) if masked else None
+
+    def attention(q: Tensor, k: Tensor) -> Tensor:
+        with sdpa_kernel(SDPBackend.MATH):
+            return F.scaled_dot_product_attention(q, k, v, mask)
+
+    torch._dynamo.reset()
+    with torch.no_grad():
+        guarded = torch.compile(attention)(q, k)
+        got = torch.compile(attention, options={"post_grad_custom_pre_pass": UnguardedSoftmax()})(q, k)
+        ordinary = torch.compile(attention, options={"post_grad_custom_pre_pass": UnguardedSoftmax()})(v, v)
+        expected = attention(v, v)
+    assert guarded.eq(0).all()
+    assert got.eq(0).all() if masked else got.isnan().all()
+    torch.testing.assert_close(ordinary, expected)
+
+
+def test_blocks_are_compiled_by_default_without_guard() -> None:
+    """Unless a backend, a mode or options are asked for, which are then taken as they are."""
+    seen: list[dict[str, Any]] = []
+    model = build()
+    for module in (*model.blocks, model.final_layer):
+        module.compile = lambda **options: seen.append(options)  # type: ignore[method-assign]
+    model.compile_blocks(dynamic=False)
+    assert len(seen) == len(model.blocks) + 1
+    for options in seen:
+        assert isinstance(options["options"]["post_grad_custom_pre_pass"], UnguardedSoftmax)
+        assert options["dynamic"] is False
+    for chosen in ({"mode": "default"}, {"backend": "aot_eager"}, {"options": {}}):
+        seen.clear()
+        model.compile_blocks(**chosen)
+        assert seen == [chosen] * (len(model.blocks) + 1)
 
 
 @pytest.mark.parametrize("style", [{}, {"rope": True, "swiglu": True, "rms_norm": True, "qk_norm": True}], ids=str)
