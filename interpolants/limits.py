@@ -57,7 +57,7 @@ def limit(expr: sp.Expr, end: int) -> sp.Expr:
         return sp.oo if nearer > 0 else -sp.oo
     candidate = _substituted(expr, end)
     if _confirmed(candidate, near, nearer):
-        return candidate
+        return sp.Integer(0) if _vanishes(candidate) else candidate
     try:
         coefficient, power = leading(expr, end)
     except ArithmeticError:
@@ -137,10 +137,15 @@ def _leading_of_factor(factor: sp.Expr, end: int) -> tuple[sp.Expr, sp.Rational]
         value = _substituted(derivative, end)
         if not value.is_finite:
             break
-        if not is_zero(value):
+        if not _vanishes(value):
             return (1 - 2 * end) ** order * value / sp.factorial(order), sp.Integer(order)
         derivative = sp.diff(derivative, t)
     raise ArithmeticError(f"limit: {factor} is not smooth at t = {end}.")
+
+
+def _vanishes(number: sp.Expr) -> bool:
+    """Whether a number is 0, by its normal form, or by its digits, as of nested roots, which have none."""
+    return is_zero(number) or bool(abs(evaluate(number, mpmath.mpf(0))) < mpmath.mpf(10) ** -700)
 
 
 def _substituted(expr: sp.Expr, end: int) -> sp.Expr:

@@ -206,3 +206,21 @@ def test_a_large_number_is_not_taken_for_a_rational():
     c, power = limits.leading(10**30 * sp.acos(t), 1)  # acos(1 - s) = sqrt(2 s) + ...
     assert power == sp.Rational(1, 2)
     assert float(c) == pytest.approx(1e30 * 2**0.5, rel=1e-15)
+
+
+@pytest.mark.parametrize(
+    "zero",
+    [
+        sqrt(2 + sqrt(3)) - (sqrt(6) + sqrt(2)) / 2,
+        sp.cbrt(2 + sqrt(5)) - (1 + sqrt(5)) / 2,
+        sin(pi / 7) * sin(2 * pi / 7) * sin(3 * pi / 7) - sqrt(7) / 8,
+    ],
+    ids=str,
+)
+def test_a_zero_that_no_normal_form_shows_is_one(zero):
+    """Nested roots, and an identity of Gauss: to any number of digits they are 0."""
+    assert limit(zero + sin(t), 0) == 0
+    assert leading((zero + t) / t**2, 0) == (1, -1)
+    assert leading((zero + sin(t)) * (2 + t), 0) == (2, 1)
+    assert leading(sqrt(zero + t**2), 0) == (1, 1)
+    assert limit((zero - t) / t**2, 0) == -sp.oo

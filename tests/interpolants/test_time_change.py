@@ -2,6 +2,7 @@
 
 import functools
 import math
+import types
 
 import mpmath
 import numpy as np
@@ -25,7 +26,18 @@ HAND = {
     "squares": (lambda u, v: mpmath.sin(mpmath.pi * u / 2) ** 2, lambda u, v: mpmath.sin(mpmath.pi * v / 2) ** 2),
     "exponential": (lambda u, v: mpmath.expm1(u), lambda u, v: -(mpmath.e**2) * mpmath.expm1(-2 * v)),
     "widening": (lambda u, v: mpf(1), lambda u, v: 80 * v + mpf("0.002")),
+    "mirrored": (lambda u, v: u, lambda u, v: v**2),
+    "root": (lambda u, v: mpmath.sqrt(u), lambda u, v: mpmath.sqrt(v)),
+    "steeper": (lambda u, v: mpmath.sqrt(u), lambda u, v: 3 * mpmath.sqrt(v) / 2),
+    "cosine": (
+        lambda u, v: mpmath.sin(125 * mpmath.pi * u / 252) / mpmath.cos(mpmath.pi / 252),
+        lambda u, v: (
+            mpmath.sqrt(mpmath.sin(125 * mpmath.pi * v / 252) * mpmath.sin(mpmath.pi * (125 * v + 2) / 252))
+            / mpmath.cos(mpmath.pi / 252)
+        ),
+    ),
 }
+FLAT = "999/1000*(4*(t-1/2)**3+1/2)+t/1000"
 PATHS = {
     "linear": ip.linear(),
     "gvp": ip.gvp(),
@@ -38,10 +50,13 @@ PATHS = {
     "squares": ip.Path("sin(pi*t/2)**2", "cos(pi*t/2)**2", name="squares"),
     "exponential": ip.Path("exp(t)-1", "exp(2)-exp(2*t)", name="exponential"),
     "widening": ip.Path("1", "80*(1-t)+0.002", name="widening"),
+    "cosine": ip.cosine(),
+    "flat": ip.Path(f"({FLAT})", f"1-({FLAT})", name="flat"),  # slope 1/1000 in the middle
 }
 PAIRS = [
     ("linear", "gvp"), ("gvp", "linear"), ("linear", "vp"), ("vp", "linear"), ("cubic", "gvp"),
-    ("quadratic", "squares"), ("widening", "linear"), ("exponential", "linear"),
+    ("quadratic", "squares"), ("widening", "linear"), ("exponential", "linear"), ("steeper", "mirrored"),
+    ("quadratic", "cosine"), ("gvp", "squares"), ("root", "cubic"),
 ]  # fmt: skip
 TIMES = (
     [10.0**-k for k in (1, 2, 3, 5, 8, 12, 40, 50, 60)] + [0.3, 0.5, 0.7] + [1 - 10.0**-k for k in (1, 2, 3, 5, 8, 12)]
@@ -98,6 +113,29 @@ def test_time_and_scale_agree_with_root_finding_next_to_both_ends(trained, sampl
             part = 0 if u > 0.5 else 1
             exact_scale = HAND[sampled][part](u, v) / HAND[trained][part](tau, rest)
             assert abs(mpf(scale) - exact_scale) <= 40 * 2.0**-53 * exact_scale
+
+
+@pytest.mark.parametrize(
+    ("trained", "sampled", "direct"),
+    [
+        ("gvp", "linear", True),
+        ("linear", "gvp", True),
+        ("root", "linear", True),
+        ("quadratic", "cosine", True),
+        ("gvp", "squares", False),
+        ("root", "cubic", False),
+        ("cubic", "linear", False),
+        ("exponential", "linear", False),
+    ],
+)
+def test_a_formula_is_used_where_it_keeps_half_of_the_digits(trained, sampled, direct, monkeypatch):
+    """Elsewhere the time is searched for, the formula notwithstanding."""
+    change, searches = match_snr(PATHS[trained], PATHS[sampled]), []
+    solve = time_change._solve
+    monkeypatch.setattr(time_change, "_solve", lambda *arguments: searches.append(1) or solve(*arguments))
+    change.time(0.3)
+    assert (searches == []) == direct
+    assert change.is_closed_form == (trained != "cubic")
 
 
 def test_formulas_found_by_hand():
@@ -481,6 +519,29 @@ def test_time_at_log_snr_is_differentiable_twice(name):
     values = tensor(-6.0, -1.0, 0.0, 2.0, 7.0, requires_grad=True)
     assert torch.autograd.gradcheck(lambda v: time_at_log_snr(PATHS[name], v), values)
     assert torch.autograd.gradgradcheck(lambda v: time_at_log_snr(PATHS[name], v), values)
+
+
+@pytest.mark.parametrize(
+    ("name", "looks"),
+    [("linear", 1), ("root", 2), ("gvp", 4), ("quadratic", 4), ("squares", 4), ("cosine", 5), ("vp", 7),
+     ("widening", 9), ("flat", 9)],
+)  # fmt: skip
+def test_time_at_log_snr_looks_at_the_path_a_few_times(name, looks, monkeypatch):
+    """Once where the log-SNR is twice the logit of time, from which the search starts, and twice where it is any other
+    multiple, since Newton's method is exact then; bisection alone looks 40 times.
+    """
+    seen, slope = [], time_change._slope(PATHS[name])
+    low, high = (float(PATHS[name].log_snr.limit(end)) for end in (0, 1))
+    values = torch.linspace(max(low, -12.0), min(high, 12.0), 50, dtype=torch.float64)[1:-1]
+
+    def kernel(time):
+        seen.append(time)
+        return slope.kernel(time)
+
+    monkeypatch.setattr(time_change, "_slope", lambda path: types.SimpleNamespace(kernel=kernel))
+    got = time_at_log_snr(PATHS[name], values)
+    assert len(seen) <= looks + 1  # and once to polish
+    torch.testing.assert_close(PATHS[name].log_snr(got), values, rtol=0.0, atol=1e-11)
 
 
 def test_time_at_log_snr_beyond_the_ends_is_the_end():
