@@ -481,21 +481,20 @@ class _TimeAtLogSNR(torch.autograd.Function):
 
 def _solve(path: Path, log_snr: Tensor) -> Tensor:
     """Newton's method on the logit of time, in which the log-SNR is close to linear next to both ends; bisection
-    wherever a step leaves the bracket or does not halve the one before it. The last step is taken in time itself.
+    wherever a step does not halve the one before it. The last step is taken in time itself.
     """
     log_snr_at, slope_at = path.log_snr.kernel, _slope(path).kernel
     wanted = log_snr.nan_to_num()
     low, high = torch.full_like(wanted, _LOWEST), torch.full_like(wanted, _HIGHEST)
-    logit = (wanted / 2).clamp(_LOWEST + 1, _HIGHEST - 1)
-    last = torch.full_like(wanted, torch.inf)
+    logit = (wanted / 2).clamp(_LOWEST, _HIGHEST)
+    last = torch.full_like(wanted, _HIGHEST - _LOWEST)  # no step leads far from where the answer is
     found = torch.zeros_like(wanted, dtype=torch.bool)
     for _ in range(_MAX_STEPS):
         time = torch.sigmoid(logit)
         excess = log_snr_at(time) - wanted
         low, high = torch.where(excess < 0, logit, low), torch.where(excess > 0, logit, high)
         newton = excess * slope_at(time) / (time * (1 - time))
-        trusted = (logit - newton >= low) & (logit - newton <= high) & (newton.abs() <= last / 2)
-        moved = torch.where(trusted, logit - newton, (low + high) / 2)
+        moved = torch.where(newton.abs() <= last / 2, logit - newton, (low + high) / 2)
         moved = torch.where(found, logit, moved)
         last, logit = (moved - logit).abs(), moved
         found = (last <= 1e-8) | ((torch.sigmoid(logit) - time).abs() <= 2.0**-52 * time)

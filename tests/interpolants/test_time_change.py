@@ -52,6 +52,7 @@ PATHS = {
     "widening": ip.Path("1", "80*(1-t)+0.002", name="widening"),
     "cosine": ip.cosine(),
     "flat": ip.Path(f"({FLAT})", f"1-({FLAT})", name="flat"),  # slope 1/1000 in the middle
+    "steps": ip.Path("t-0.158*sin(2*pi*t)", "1-t+0.158*sin(2*pi*t)", name="steps"),  # small slopes at both ends
 }
 PAIRS = [
     ("linear", "gvp"), ("gvp", "linear"), ("linear", "vp"), ("vp", "linear"), ("cubic", "gvp"),
@@ -524,7 +525,7 @@ def test_time_at_log_snr_is_differentiable_twice(name):
 @pytest.mark.parametrize(
     ("name", "looks"),
     [("linear", 1), ("root", 2), ("gvp", 4), ("quadratic", 4), ("squares", 4), ("cosine", 5), ("vp", 7),
-     ("widening", 9), ("flat", 9)],
+     ("widening", 9), ("flat", 9), ("steps", 6)],
 )  # fmt: skip
 def test_time_at_log_snr_looks_at_the_path_a_few_times(name, looks, monkeypatch):
     """Once where the log-SNR is twice the logit of time, from which the search starts, and twice where it is any other
@@ -542,6 +543,10 @@ def test_time_at_log_snr_looks_at_the_path_a_few_times(name, looks, monkeypatch)
     got = time_at_log_snr(PATHS[name], values)
     assert len(seen) <= looks + 1  # and once to polish
     torch.testing.assert_close(PATHS[name].log_snr(got), values, rtol=0.0, atol=1e-11)
+    if high == math.inf:  # where neighbouring times are far apart in log-SNR the search ends with the digits of time
+        seen.clear()
+        time_at_log_snr(PATHS[name], torch.linspace(20.0, 70.0, 50, dtype=torch.float64))
+        assert len(seen) <= 10
 
 
 def test_time_at_log_snr_beyond_the_ends_is_the_end():
