@@ -27,6 +27,7 @@ import numpy as np
 import sympy as sp
 import torch
 
+from interpolants import probes
 from interpolants.expression import t
 from interpolants.limits import evaluate, leading, limit
 from interpolants.printer import ArrayFunction, lambdified, namespace, quiet, to_float, u
@@ -40,10 +41,6 @@ SERIES_TOLERANCE: Final = 1e-12
 SERIES_WIDTHS: Final = (2**-4, 2**-7, 2**-10)
 """Tried in this order: a singularity beyond the end may be near."""
 SERIES_LENGTH: Final = 14
-
-_END_PROBES = tuple(10.0**-k for k in (1, 2, 3, 5, 7, 10))
-_SERIES_PROBES = tuple(width * x for width in SERIES_WIDTHS for x in (0.3, 0.6, 0.95))
-_MIDDLE_PROBES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 
 
 @dataclass(frozen=True)
@@ -304,9 +301,8 @@ def _slope(expr: sp.Expr, end: int) -> float | None:
 
 def _error(form: Form, expr: sp.Expr, end: int | None = None) -> float:
     """The largest relative error in float64 over times next to both ends and between them, or next to one end."""
-    distances = (*_END_PROBES, *_SERIES_PROBES) if end is not None else _END_PROBES
-    times = [d if near == 0 else 1 - d for near in (0, 1) if end in (near, None) for d in distances]
-    times += _MIDDLE_PROBES if end is None else ()
+    distances = (*probes.NEAR, *(width / part for width in SERIES_WIDTHS for part in (1, 2, 3)))
+    times = probes.EVERYWHERE if end is None else [d if end == 0 else 1 - d for d in distances]
     values = _assemble(form, "numpy")(np.array(times)).tolist()
     return max(_relative_error(got, expr, time) for got, time in zip(values, times, strict=True))
 
@@ -316,7 +312,7 @@ def _relative_error(got: float, expr: sp.Expr, time: float) -> float:
     if not math.isfinite(got):
         return math.inf
     # Between the ends a coefficient may cross zero, where only the absolute error means anything.
-    floor = 1.0 if time in _MIDDLE_PROBES else 0.0
+    floor = 1.0 if time in probes.BETWEEN else 0.0
     scale = max(abs(exact), floor)
     return float(abs(got - exact) / scale) if scale else abs(got)
 

@@ -36,7 +36,7 @@ Equation = tuple[sp.Expr, sp.Expr]
 LOW, HIGH = sp.Rational(1, 16), sp.Rational(15, 16)
 """Where a difference is bounded that is not proved to be zero."""
 
-_PROBES: Final = tuple(sp.Rational(p, 97) for p in (3, 17, 41, 48, 59, 77, 95))
+_PROBES: Final = tuple(sp.Rational(p, 97) for p in range(3, 97, 15))
 _DIGITS: Final = 60
 _MAX_BOUND: Final = 1e-6
 

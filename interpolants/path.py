@@ -10,7 +10,7 @@ import numpy.typing as npt
 import sympy as sp
 from torch import Tensor
 
-from interpolants import diffusion, dynamics, quantities, weights
+from interpolants import diffusion, dynamics, probes, quantities, weights
 from interpolants.coefficient import Coefficient, at, interval
 from interpolants.compile import sampled, sampled_slope
 from interpolants.diffusion import DiffusionLike
@@ -293,8 +293,7 @@ def _to_exprs(alpha: ExpressionLike, sigma: ExpressionLike, parameters: dict[str
 
 
 def _check_path(name: str, alpha: sp.Expr, sigma: sp.Expr, towards_data: int) -> None:
-    steps = np.geomspace(1e-6, 0.5, 400)
-    times = np.unique(np.concatenate([steps, np.linspace(0.0, 1.0, 601)[1:-1], 1.0 - steps]))
+    times = probes.dense(400, 599)
 
     def require(values: FloatArray, holds: FloatArray, what: str) -> None:
         bad = np.flatnonzero(~(np.isfinite(values) & holds))

@@ -26,6 +26,7 @@ import sympy as sp
 import torch
 from torch import Tensor
 
+from interpolants import probes
 from interpolants.coefficient import Coefficient, at, precise
 from interpolants.expression import exact, t
 from interpolants.limits import evaluate
@@ -42,7 +43,6 @@ _LOWEST, _HIGHEST = -710.0, 40.0  # of the logit of time: past them exp overflow
 _MAX_STEPS: Final = 200
 _MAX_OPERATIONS: Final = 80
 _MAX_POWER: Final = 4
-_PROBES: Final = (0.1, 0.3, 0.5, 0.7, 0.9, *(10.0**-k for k in (2, 3, 5, 7, 10)), *(1 - 10.0**-k for k in (2, 3, 5, 7)))
 
 
 # A path exchanged after training
@@ -382,12 +382,12 @@ def _roots(rational: sp.Expr, symbol: sp.Symbol, y: sp.Expr) -> Iterator[sp.Expr
 
 def _solves(tau: sp.Expr, ratio_r: sp.Expr, ratio_s: sp.Expr, interval: tuple[float, float]) -> bool:
     """Whether ratio_r(tau(t)) = ratio_s(t), to 30 digits, at times all over the interval."""
-    with mpmath.workdps(60):
+    with mpmath.workdps(80):
         for time in _inside(interval):
-            value = evaluate(tau, time, 60)
+            value = evaluate(tau, time, 80)
             if not (0 <= value <= 1):
                 return False
-            got, wanted = evaluate(ratio_r, value, 60), evaluate(ratio_s, time, 60)
+            got, wanted = evaluate(ratio_r, value, 80), evaluate(ratio_s, time, 80)
             if not abs(got - wanted) <= mpmath.mpf(10) ** -30 * abs(wanted):
                 return False
     return True
@@ -395,7 +395,7 @@ def _solves(tau: sp.Expr, ratio_r: sp.Expr, ratio_s: sp.Expr, interval: tuple[fl
 
 def _inside(interval: tuple[float, float]) -> list[mpmath.mpf]:
     start, stop = (mpmath.mpf(end) for end in interval)
-    return [start + (stop - start) * probe for probe in _PROBES]
+    return [start + (stop - start) * probe for probe in probes.EVERYWHERE]
 
 
 def _accurate(tau: sp.Expr, interval: tuple[float, float]) -> Coefficient | None:
@@ -406,7 +406,7 @@ def _accurate(tau: sp.Expr, interval: tuple[float, float]) -> Coefficient | None
         return None
     for time in (float(time) for time in _inside(interval)):
         exact_tau = evaluate(tau, mpmath.mpf(time), 60)
-        if not abs(guess(time) - exact_tau) <= 1e-9 * min(exact_tau, 1 - exact_tau) + 2.0**-53:
+        if not abs(guess(time) - exact_tau) <= 1e-9 * min(exact_tau, 1 - exact_tau) + 2.0**-52:
             return None
     return guess
 

@@ -118,17 +118,10 @@ def test_time_and_scale_agree_with_root_finding_next_to_both_ends(trained, sampl
 
 @pytest.mark.parametrize(
     ("trained", "sampled", "direct"),
-    [
-        ("gvp", "linear", True),
-        ("linear", "gvp", True),
-        ("root", "linear", True),
-        ("quadratic", "cosine", True),
-        ("gvp", "squares", False),
-        ("root", "cubic", False),
-        ("cubic", "linear", False),
-        ("exponential", "linear", False),
-    ],
-)
+    [("gvp", "linear", True), ("linear", "gvp", True), ("quadratic", "cosine", True), ("gvp", "squares", True),
+     ("root", "cubic", True), ("vp", "linear", False), ("steeper", "mirrored", False), ("squares", "root", False),
+     ("cubic", "linear", False)],
+)  # fmt: skip
 def test_a_formula_is_used_where_it_keeps_half_of_the_digits(trained, sampled, direct, monkeypatch):
     """Elsewhere the time is searched for, the formula notwithstanding."""
     change, searches = match_snr(PATHS[trained], PATHS[sampled]), []
