@@ -10,6 +10,7 @@ import pytest
 import sympy as sp
 import torch
 from mpmath import mpf
+from sympy import sin, sqrt
 
 import interpolants as ip
 from interpolants import time_change
@@ -232,6 +233,87 @@ def test_a_ratio_of_more_than_one_function_is_left_to_iteration(alpha, sigma):
     ratio = sp.lambdify(sp.Symbol("t"), sp.sympify(f"({alpha})/({sigma})"), "math")
     for time in (0.125, 0.5, 0.875):
         assert ratio(change.time(time)) == pytest.approx(time / (1 - time), rel=1e-13)
+
+
+y = sp.Symbol("y", positive=True)
+g = sp.Symbol("g", positive=True)
+
+
+@pytest.mark.parametrize(
+    ("rational", "number"),
+    [
+        (3 * g + 1, 1), (g / (2 + g), 1), ((2 * g**3 - 1) / (g**3 + 5), 1),  # of degree one, in a power
+        (g**2 + 3 * g, 4), (g**2 / (1 - g), 4), ((3 - g + 2 * g**2) / (g + 7), 4), (g**4 - 5 * g**2 + 2, 4),  # of two
+        (g**3 + g, 0), (sp.Integer(5), 0),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_each_root_is_one(rational, number):
+    """Of a quadratic equation both, in two forms each; at a y where they are complex too."""
+    roots = list(time_change._roots(rational, g, y))
+    assert len(roots) == number
+    values = {sp.Rational(2, 7), sp.Rational(31, 3)}
+    for value in values:
+        found = [sp.N(root.xreplace({y: value}), 30) for root in roots]
+        for root in found:
+            assert abs(sp.N(rational.xreplace({g: root}), 30) - value) < 1e-22
+        assert (
+            len({round(complex(root).real, 9) + 1j * round(complex(root).imag, 9) for root in found}) == number // 2
+            or number < 2
+        )
+
+
+@pytest.mark.parametrize(
+    ("expr", "power"),
+    [
+        (5 * t**3, 3), (-2 * (t - 1) ** 3, 3), (3 * (t - 1) ** 2, 2), (sqrt(t) / sqrt(1 - t), sp.Rational(1, 2)),
+        (-7 * (sin(t) - 2) ** 5, 5), (t**2 / (t - 1) ** 4, 2), (sqrt(2) * t / (t - 3), 1), (2 - t, 1),
+        ((t - 1) ** sp.Rational(2, 3) * t ** sp.Rational(4, 3), sp.Rational(2, 3)), (t**2 - 2 * t + 1, 2),
+        (sp.exp(t) ** 2 * (sp.exp(t) - 5) ** 4, 1),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_as_a_power_an_expression_is_the_same_with_a_positive_base(expr, power):
+    constant, base, exponent = time_change._as_power(expr)
+    assert exponent == power
+    assert not constant.has(t)
+    for time in (0.13, 0.5, 0.77):
+        assert complex(sp.N((constant * base**exponent - expr).xreplace({t: sp.Float(time, 30)}), 30)) == pytest.approx(
+            0.0, abs=1e-12
+        )
+        assert base.xreplace({t: sp.Float(time)}) > 0 or not exponent.is_Integer
+
+
+@pytest.mark.parametrize("function", [sp.exp, sp.log, sp.sin, sp.cos, sp.tan, sp.asin, sp.acos, sp.atan])
+def test_functions_are_undone_by_their_inverses(function):
+    (inverse,) = time_change._inverses(function(t), y)
+    for value in (sp.Rational(1, 5), sp.Rational(4, 5)):
+        assert sp.N(function(inverse.xreplace({y: value})), 25) == pytest.approx(sp.N(value, 25), rel=1e-20)
+
+
+@pytest.mark.parametrize(
+    "expr",
+    [
+        t**2 + 1,
+        sp.exp(t) / (1 + sp.exp(t)),
+        sp.exp(2 * t) - sp.exp(-3 * t),
+        sp.sin(t) / (1 + sp.cos(t)),
+        sp.sin(2 * t) ** 2 / sp.cos(2 * t),
+        sp.tan(t) * sp.sin(t),
+        sqrt(t) + t,
+        sp.exp(t) + sp.exp(t**2),
+    ],
+    ids=str,
+)
+def test_with_one_function_an_expression_is_the_same(expr):
+    found = list(time_change._with_one_function(expr, g))
+    assert found
+    for rewritten, meaning in found:
+        for time in (sp.Rational(1, 5), sp.Rational(3, 7)):
+            value = rewritten.xreplace({g: meaning})
+            for cosine in value.free_symbols - {t}:  # which is left where it is in odd powers
+                value = value.xreplace({cosine: sp.cos(meaning.args[0])})
+            assert abs(sp.N((value - expr).xreplace({t: time}), 25)) < 1e-20
 
 
 def test_of_two_forms_of_a_formula_the_shorter_is_shown():
