@@ -1,17 +1,23 @@
-"""Train a SiT, or resume: python examples/train.py --config examples/configs/digits.yaml [--training.steps 1500]."""
+"""Train a SiT, or resume: python examples/train.py --config examples/configs/digits.yaml [--training.steps 1500].
+
+On several GPUs: torchrun --nproc_per_node 8 -- examples/train.py --config ...
+"""
 
 from pathlib import Path
 
 from interpolants import diffusion
 from training.config import Config, run_script
 from training.figures import loss_figure, path_figure
+from training.processes import leave
 from training.trainer import Trainer, read_log
 
 
 def main(config: Config) -> None:
     """Train, then draw the path and the loss into the folder of the run."""
     trainer = Trainer(config)
-    if not trainer.fit():
+    complete = trainer.fit()
+    leave()
+    if not (complete and trainer.processes.is_first):
         return
     run = Path(config.run)
     ws = {name.replace("_", " "): choice() for name, choice in diffusion.CHOICES.items()}

@@ -18,6 +18,7 @@ import torch
 import interpolants
 from interpolants.time_grid import CHOICES as GRIDS
 from training.checkpoint import flat
+from training.data import NAMES, Digits, HubImages, ImageFolder, Source
 from training.objectives import InterpolantLoss
 from training.samplers import ODE_METHODS, OWN_STEPS_METHODS, SDE_METHODS
 
@@ -61,16 +62,31 @@ class DataConfig:
     """What to train on.
 
     Args:
-        name: digits.
-        batch_size: Samples a step.
+        name: digits; folder, of images; or datasets, for what `datasets` loads.
+        source: The folder; or the file, folder or name on the hub that `datasets` loads.
+        split: Of datasets.
+        image_column: Of datasets; null is the only column of images.
+        label_column: Of datasets; null is the only column of class labels.
+        flip: Whether half of the images are flipped left to right.
+        batch_size: Samples a step, of all processes together.
+        workers: Processes beside each trainer that read ahead.
     """
 
     name: str = "digits"
+    source: str | None = None
+    split: str = "train"
+    image_column: str | None = None
+    label_column: str | None = None
+    flip: bool = True
     batch_size: int = 128
+    workers: int = 0
 
     def __post_init__(self) -> None:
-        _require(self.name == "digits", "data.name", "digits", self.name)
+        _require(self.name in NAMES, "data.name", f"one of {', '.join(NAMES)}", self.name)
+        wanted = "unset for digits" if self.name == "digits" else f"set, for data.name {self.name}"
+        _require((self.source is None) == (self.name == "digits"), "data.source", wanted, self.source)
         _require(self.batch_size >= 1, "data.batch_size", "at least 1", self.batch_size)
+        _require(self.workers >= 0, "data.workers", "at least 0", self.workers)
 
 
 @dataclass(frozen=True)
@@ -82,6 +98,8 @@ class TrainingConfig:
         learning_rate: After the warm-up.
         warmup_steps: Over which it rises.
         weight_decay: Of AdamW.
+        micro_batch: Samples of a forward and backward pass on each process, several of which make a step where the
+            memory is small; null is all of them.
         clip_norm: The gradient is scaled down to this norm where it is longer.
         ema_decay: Of the average of the weights that is sampled from.
         precision: float32, or bfloat16 for the products of the blocks; weights, norms and sums stay in float32.
@@ -95,6 +113,7 @@ class TrainingConfig:
     learning_rate: float = 1e-3
     warmup_steps: int = 50
     weight_decay: float = 0.0
+    micro_batch: int | None = None
     clip_norm: float = 1.0
     ema_decay: float = 0.99
     precision: str = "float32"
@@ -106,6 +125,8 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         for name in ("steps", "checkpoint_every", "keep", "log_every"):
             _require(getattr(self, name) >= 1, f"training.{name}", "at least 1", getattr(self, name))
+        if self.micro_batch is not None:
+            _require(self.micro_batch >= 1, "training.micro_batch", "at least 1, or null", self.micro_batch)
         for name in ("warmup_steps", "weight_decay"):
             _require(getattr(self, name) >= 0, f"training.{name}", "at least 0", getattr(self, name))
         for name in ("learning_rate", "clip_norm"):
@@ -232,6 +253,21 @@ class Config:
         """The objective on the path."""
         return InterpolantLoss(self.interpolant(), self.prediction, self.space)
 
+    def data_source(self) -> Source:
+        """The examples, of the size and the channels of the network.
+
+        Raises:
+            ValueError: If they cannot be had.
+        """
+        data, size, channels = self.data, self.model.input_size, self.model.in_channels
+        if data.name == "digits":
+            return Digits()
+        assert data.source is not None
+        if data.name == "folder":
+            return ImageFolder(data.source, size, channels, data.flip)
+        columns = {"image_column": data.image_column, "label_column": data.label_column}
+        return HubImages(data.source, size, channels, data.flip, split=data.split, **columns)
+
     def interpolant(self) -> interpolants.Path:
         """The path."""
         if isinstance(self.path, str):
@@ -276,7 +312,7 @@ def run_script(main: Callable[[Config], None]) -> None:
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     try:
         main(read_config())
-    except (ValueError, TypeError, OSError, FloatingPointError) as error:
+    except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:

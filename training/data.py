@@ -1,29 +1,68 @@
-"""What is trained on, and in which order."""
+"""What is trained on: digits, a folder of images, or whatever `datasets` loads.
+
+A source gives the examples of some indices, and takes for each a seed for what is random about it: the flip of an
+image. So what is seen in a step depends on its number alone, whoever reads it: any rank, any worker, any part of a run.
+"""
 
 from __future__ import annotations
 
-from typing import Final
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from training.images import SUFFIXES, UNREADABLE, center_crop, decode
+from training.order import ShuffledBatches, generator
 
 HELD_OUT_EVERY: Final = 5
 """Of the digits of each class, in scikit-learn's order, every fifth is held out, beginning with the first."""
 
-_PURPOSES: Final = ("weights", "order", "step")
+NAMES: Final = ("digits", "folder", "datasets")
+
+Seed = tuple[int, int]
+"""Of a run, and of the place of an example in the order of all that it sees."""
 
 
-def derived_seed(seed: int, purpose: str, index: int = 0) -> int:
-    """A 64-bit seed for one use of randomness: independent streams for different purposes and indices.
+@dataclass(frozen=True)
+class Batch:
+    """Examples.
 
-    Args:
-        seed: Of the run, >= 0.
-        purpose: "weights" of the initial network, "order" of an epoch's data, or "step" for all that a step draws.
-        index: Of the epoch or step.
+    Attributes:
+        data: Pixels, uint8 0 to 255, or float32 in training units; shape (batch, C, H, W).
+        labels: int64, shape (batch,); zeros where there are no classes.
+        unreadable: Names of examples that could not be read, in the place of which others stand.
     """
-    stream = np.random.SeedSequence(seed, spawn_key=(_PURPOSES.index(purpose), index))
-    return int(stream.generate_state(1, np.uint64)[0])
+
+    data: Tensor
+    labels: Tensor
+    unreadable: tuple[str, ...] = ()
+
+
+class Source(Protocol):
+    """Examples by index.
+
+    Attributes:
+        shape: (C, H, W) of each.
+        num_classes: Labels are below it; 0 if there are none.
+    """
+
+    shape: tuple[int, int, int]
+    num_classes: int
+
+    def __len__(self) -> int: ...
+
+    def batch(self, indices: Sequence[int], seeds: Sequence[Seed]) -> Batch:
+        """The examples of these indices, what is random about each drawn by its seed."""
+        ...
+
+
+# Sources
 
 
 def digits(split: str) -> tuple[Tensor, Tensor]:
@@ -56,43 +95,252 @@ def digits(split: str) -> tuple[Tensor, Tensor]:
     return images.view(-1, 1, 8, 8), torch.from_numpy(labels[chosen]).long()
 
 
-class ShuffledBatches:
-    """The order of the data as a pure function of the step, so that a resumed run needs no state and loses nothing.
+class Digits:
+    """The digits as a source: in memory, and never flipped."""
 
-    Each epoch is a permutation of its own, and a batch runs on across the end of an epoch: every batch is full, and
-    every sample comes exactly once an epoch.
+    shape = (1, 8, 8)
+    num_classes = 10
+
+    def __init__(self, split: str = "train") -> None:
+        self.images, self.labels = digits(split)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def batch(self, indices: Sequence[int], seeds: Sequence[Seed]) -> Batch:
+        """See Source."""
+        chosen = torch.as_tensor(indices)
+        return Batch(self.images[chosen], self.labels[chosen])
+
+
+class Images:
+    """Encoded images, cropped to a square and flipped left to right or not with equal chance.
+
+    What cannot be read is left out: the next that can stands in its place, and its name is in ``Batch.unreadable``.
 
     Args:
-        length: Number of samples.
-        batch_size: Samples a step.
-        seed: Of the permutations.
-
-    Raises:
-        ValueError: If one of them is out of range.
+        size: Height and width.
+        channels: 3 for RGB, or 1 for grey.
+        flip: Whether to flip half of them.
     """
 
-    def __init__(self, length: int, batch_size: int, seed: int) -> None:
-        for name, value, minimum in (("length", length, 1), ("batch_size", batch_size, 1), ("seed", seed, 0)):
-            if value < minimum:
-                raise ValueError(f"ShuffledBatches: {name} must be at least {minimum}, got {value!r}.")
-        self.length, self.batch_size, self.seed = length, batch_size, seed
-        self._epoch, self._permutation = -1, torch.empty(0, dtype=torch.long)
+    num_classes: int
 
-    def indices(self, step: int) -> Tensor:
-        """The samples of step 0, 1, ...; int64, shape (batch_size,)."""
-        if step < 0:
-            raise ValueError(f"ShuffledBatches: step must be at least 0, got {step!r}.")
-        position, stop = step * self.batch_size, (step + 1) * self.batch_size
-        parts = []
-        while position < stop:
-            epoch, offset = divmod(position, self.length)
-            part = self._order(epoch)[offset : offset + stop - position]
-            parts.append(part)
-            position += len(part)
-        return torch.cat(parts)
+    def __init__(self, size: int, channels: int, flip: bool) -> None:
+        if channels not in (1, 3):
+            raise ValueError(f"data: images have 3 channels, or 1 for grey; the network takes {channels}.")
+        self.shape, self.flip = (channels, size, size), flip
 
-    def _order(self, epoch: int) -> Tensor:
-        if epoch != self._epoch:  # Only a cache: what it holds follows from (seed, epoch).
-            generator = torch.Generator().manual_seed(derived_seed(self.seed, "order", epoch))
-            self._epoch, self._permutation = epoch, torch.randperm(self.length, generator=generator)
-        return self._permutation
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def encoded(self, index: int) -> tuple[bytes | str | Path, int, str]:
+        """The image as bytes or file, its label, and its name."""
+        raise NotImplementedError
+
+    def pixels(self, index: int) -> tuple[Tensor, int]:
+        """The image cropped, not flipped, (C, H, W), uint8, and its label.
+
+        Raises:
+            One of UNREADABLE: If it is damaged.
+        """
+        source, label, _ = self.encoded(index)
+        pixels = center_crop(decode(source, self.shape[0]), self.shape[1])
+        return torch.from_numpy(pixels).permute(2, 0, 1), label
+
+    def batch(self, indices: Sequence[int], seeds: Sequence[Seed]) -> Batch:
+        """See Source.
+
+        Raises:
+            ValueError: If none can be read.
+        """
+        images, labels = [], []
+        unreadable: list[str] = []
+        for index, seed in zip(indices, seeds, strict=True):
+            pixels, label = self._readable(int(index), unreadable)
+            flipped = self.flip and generator("example", *seed).random() < 0.5
+            images.append(pixels.flip(2) if flipped else pixels)
+            labels.append(label)
+        return Batch(torch.stack(images), torch.tensor(labels), tuple(unreadable))
+
+    def _readable(self, index: int, unreadable: list[str]) -> tuple[Tensor, int]:
+        for other in range(len(self)):
+            found = (index + other) % len(self)
+            try:
+                return self.pixels(found)
+            except UNREADABLE as error:
+                unreadable.append(f"{self.encoded(found)[2]}: {error}")
+        raise ValueError(f"data: no image can be read, the last is {unreadable[-1]}.")
+
+
+class ImageFolder(Images):
+    """A folder with a folder of images for each class, or images without classes; in any format that Pillow reads.
+
+    Args:
+        folder: Its subfolders, sorted by name, are the classes 0, 1, ...; images may lie at any depth in them.
+        size, channels, flip: See Images.
+
+    Raises:
+        ValueError: If there is no such folder, or no image in it.
+    """
+
+    def __init__(self, folder: str | Path, size: int, channels: int = 3, flip: bool = True) -> None:
+        super().__init__(size, channels, flip)
+        self.folder = Path(folder)
+        if not self.folder.is_dir():
+            raise ValueError(f"data: {folder} must be a folder of images, and is not there.")
+        self.classes = sorted(entry.name for entry in self.folder.iterdir() if entry.is_dir())
+        self.num_classes = len(self.classes)
+        self.files = [
+            (file, label)
+            for label, name in enumerate(self.classes or [""])
+            for file in sorted((self.folder / name).rglob("*"))
+            if file.suffix.lower() in SUFFIXES
+        ]
+        if not self.files:
+            raise ValueError(f"data: {folder} must hold images, and has none with a name that ends like .png or .jpg.")
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def encoded(self, index: int) -> tuple[bytes | str | Path, int, str]:
+        """See Images."""
+        file, label = self.files[index]
+        return file, label, str(file)
+
+
+class HubImages(Images):
+    """A dataset that `datasets` loads: Parquet or Arrow files, a folder of them, or a repository of the hub.
+
+    Args:
+        name: A file, a folder, or the name of a dataset on the hub.
+        size, channels, flip: See Images.
+        split: Such as "train".
+        image_column: None is the only column of images.
+        label_column: None is the only column of class labels; without one there are no classes.
+
+    Raises:
+        ValueError: If there is no such dataset, split or column.
+    """
+
+    def __init__(
+        self,
+        name: str | Path,
+        size: int,
+        channels: int = 3,
+        flip: bool = True,
+        *,
+        split: str = "train",
+        image_column: str | None = None,
+        label_column: str | None = None,
+    ) -> None:
+        super().__init__(size, channels, flip)
+        datasets = _datasets()
+        datasets.disable_progress_bars()
+        rows = _load(str(name), split)
+        images = [key for key, kind in rows.features.items() if isinstance(kind, datasets.Image)]
+        labels = [key for key, kind in rows.features.items() if isinstance(kind, datasets.ClassLabel)]
+        self.name, self.split = str(name), split
+        self.image_column = _only(image_column, images, "image_column", rows.column_names)
+        if self.image_column not in images:
+            raise ValueError(f"data: image_column must be a column of images, got {self.image_column!r}.")
+        self.label_column = None
+        if labels or label_column:
+            self.label_column = _only(label_column, labels, "label_column", rows.column_names)
+        self.rows = rows.cast_column(self.image_column, datasets.Image(decode=False))
+        self.num_classes = 0
+        if self.label_column is not None:
+            kind = rows.features[self.label_column]
+            self.num_classes = getattr(kind, "num_classes", None) or 1 + max(rows[self.label_column])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def encoded(self, index: int) -> tuple[bytes | str | Path, int, str]:
+        """See Images."""
+        row = self.rows[index]
+        image = row[self.image_column]
+        label = 0 if self.label_column is None else int(row[self.label_column])
+        return image["bytes"] or image["path"], label, f"{self.name}, {self.split}, row {index}"
+
+
+def _datasets() -> Any:
+    try:
+        import datasets  # here, as it takes a second that other data need not pay
+    except ImportError as error:
+        message = "data: `datasets` must be installed. pip install 'sit-interpolants[datasets]' brings it."
+        raise ImportError(message) from error
+    return datasets
+
+
+def _load(name: str, split: str) -> Any:
+    datasets = _datasets()
+    path = Path(name)
+    files = [path] if path.is_file() else sorted(path.rglob("*.parquet")) + sorted(path.rglob("*.arrow"))
+    try:
+        if files:
+            kind = "arrow" if files[0].suffix == ".arrow" else "parquet"
+            return datasets.load_dataset(kind, data_files={split: [str(file) for file in files]}, split=split)
+        return datasets.load_dataset(name, split=split)
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        raise ValueError(f"data: {name!r}, split {split!r}, cannot be loaded: {str(error).splitlines()[0]}") from error
+
+
+def _only(asked: str | None, found: list[str], argument: str, columns: list[str]) -> str:
+    if asked is not None:
+        if asked not in columns:
+            raise ValueError(f"data: {argument} must be one of {', '.join(columns)}, got {asked!r}.")
+        return asked
+    if len(found) != 1:
+        raise ValueError(
+            f"data: {argument} must be set, as {len(found)} columns may be meant, of {', '.join(columns)}."
+        )
+    return found[0]
+
+
+# The examples of each step
+
+
+class Steps(Dataset[Batch]):
+    """The share of one rank of the batch of each step, by the number of the step.
+
+    Args:
+        source: The examples.
+        order: Which of them a step sees.
+        rank, ranks: Rank 0, 1, ... of so many takes its part of each batch, in order.
+
+    Raises:
+        ValueError: If the batch cannot be shared equally.
+    """
+
+    def __init__(self, source: Source, order: ShuffledBatches, rank: int = 0, ranks: int = 1) -> None:
+        if order.batch_size % ranks:
+            raise ValueError(f"data.batch_size must be a multiple of the {ranks} ranks, got {order.batch_size}.")
+        self.source, self.order, self.rank = source, order, rank
+        self.share = order.batch_size // ranks
+
+    def __getitem__(self, step: int) -> Batch:
+        mine = slice(self.rank * self.share, (self.rank + 1) * self.share)
+        first = step * self.order.batch_size + mine.start
+        seeds = [(self.order.seed, place) for place in range(first, first + self.share)]
+        return self.source.batch(self.order.indices(step)[mine].tolist(), seeds)
+
+    def read(self, first: int, last: int, workers: int = 0, pin_memory: bool = False) -> Iterator[Batch]:
+        """The batches of the steps first, ..., last - 1, by so many processes beside this one, ahead of time."""
+        return iter(
+            DataLoader(
+                self,
+                batch_size=None,
+                sampler=range(first, last),
+                num_workers=workers,
+                pin_memory=pin_memory,
+                worker_init_fn=_leave_signals_to_the_trainer,
+            )
+        )
+
+
+def _leave_signals_to_the_trainer(worker: int) -> None:
+    """It finishes the step and stops the workers; a Ctrl-C reaches all of them at once."""
+    torch.set_num_threads(1)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

@@ -94,18 +94,29 @@ class InterpolantLoss:
         start, stop = self.path.interval(self.weight, max_gain=1e6)  # 1,000^2: a weight is of squares
         return max(low, start), min(high, stop)
 
-    def __call__(self, model: Callable[..., Tensor], data: Tensor, y: Tensor | None = None) -> Tensor:
+    def __call__(
+        self,
+        model: Callable[..., Tensor],
+        data: Tensor,
+        y: Tensor | None = None,
+        *,
+        noise: Tensor | None = None,
+        t: Tensor | None = None,
+    ) -> Tensor:
         """The loss of each sample, at a random time and with random noise from torch's default generator.
 
         Args:
             model: Called as ``model(x, t, y)``, or ``model(x, t)`` where y is None.
             data: Shape (batch, ...), floating point.
             y: Labels, shape (batch,), or None.
+            noise: Drawn already, the shape of ``data``.
+            t: Drawn already, by ``sample_times``; shape (batch,).
 
         Returns:
             Weighted mean squared error over the dimensions of each sample, shape (batch,).
         """
-        noise, t = torch.randn_like(data), self.sample_times(data)
+        noise = torch.randn_like(data) if noise is None else noise
+        t = self.sample_times(data) if t is None else t
         loss = self.at(model, data, noise, t, y)
         return loss if self.proposal is None else loss * self._importance(t).to(loss.dtype)
 

@@ -97,7 +97,7 @@ def test_an_unknown_flag_is_refused_with_the_nearest(flag, nearest):
         (["--training.learning_rate", "0"], "config: training.learning_rate must be positive, got 0.0"),
         (["--training.warmup_steps", "-1"], "config: training.warmup_steps must be at least 0, got -1"),
         (["--training.ema_decay", "1"], r"config: training.ema_decay must be in \[0, 1\), got 1.0"),
-        (["--data.name", "cifar"], "config: data.name must be digits, got 'cifar'"),
+        (["--data.name", "cifar"], "config: data.name must be one of digits, folder, datasets, got 'cifar'"),
         (["--data.batch_size", "0"], "config: data.batch_size must be at least 1, got 0"),
         (["--seed", "-1"], "config: seed must be at least 0, got -1"),
         (

@@ -1,11 +1,14 @@
+import datasets
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from sklearn.datasets import load_digits
 
-from training.data import ShuffledBatches, derived_seed, digits
+from training.data import HubImages, ImageFolder, Steps, digits
+from training.order import ShuffledBatches, derived_seed
 
 
 def test_the_two_splits_are_all_of_the_digits_scaled():
@@ -77,3 +80,138 @@ def test_derived_seeds_differ_by_seed_purpose_and_index():
         for index in range(4)
     }
     assert len(seeds) == 36
+
+
+# Images
+
+
+def picture(seed, size=8):
+    return np.random.default_rng(seed).integers(0, 256, (size, size, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two classes of three images each, b before a by the time of writing."""
+    for label, name in ((1, "b"), (0, "a")):
+        (tmp_path / name / "deeper").mkdir(parents=True)
+        for index in range(3):
+            place = tmp_path / name / ("deeper" if index == 2 else "")
+            Image.fromarray(picture(10 * label + index)).save(place / f"{index}.png")
+        (tmp_path / name / "notes.txt").write_text("no image")
+    return tmp_path
+
+
+@pytest.fixture
+def table(tmp_path, folder):
+    """The same six images in the layout of the hub, in two Parquet files."""
+    file = tmp_path / "parquet"
+    file.mkdir()
+    columns = {"img": [10 * k + i for k in (0, 1) for i in range(3)], "label": [0] * 3 + [1] * 3}
+    features = datasets.Features({"img": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])})
+    rows = [{"img": Image.fromarray(picture(n)), "label": label} for n, label in zip(*columns.values(), strict=True)]
+    whole = datasets.Dataset.from_list(rows, features=features)
+    whole.select(range(4)).to_parquet(file / "0.parquet")
+    whole.select(range(4, 6)).to_parquet(file / "1.parquet")
+    return file
+
+
+def expected(numbers):
+    return torch.from_numpy(np.stack([picture(n) for n in numbers])).permute(0, 3, 1, 2)
+
+
+def seeds(count, first=0):
+    return [(5, place) for place in range(first, first + count)]
+
+
+@pytest.mark.parametrize("kind", ["folder", "file", "files"])
+def test_images_of_a_folder_and_of_a_table_are_those_that_were_written(kind, folder, table):
+    source = ImageFolder(folder, 8, flip=False) if kind == "folder" else None
+    if source is None:
+        source = HubImages(table if kind == "files" else table / "0.parquet", 8, flip=False)
+    if kind == "folder":
+        assert source.classes == ["a", "b", "parquet"]
+    numbers = [0, 1, 2, 10, 11, 12][: 4 if kind == "file" else 6]
+    assert len(source) == len(numbers)
+    assert source.shape == (3, 8, 8)
+    got = source.batch(range(len(numbers))[::-1], seeds(len(numbers)))
+    assert torch.equal(got.data, expected(numbers[::-1]))
+    assert got.labels.tolist() == [n // 10 for n in numbers[::-1]]
+    assert got.unreadable == ()
+
+
+def test_half_are_flipped_by_their_place_and_by_nothing_else(folder):
+    source, whole = ImageFolder(folder, 8), expected([0])
+    flips = []
+    for place in range(400):
+        got = source.batch([0], [(5, place)]).data
+        flips.append(bool(torch.equal(got, whole.flip(3))))
+        assert flips[-1] or torch.equal(got, whole)
+    assert 150 < sum(flips) < 250
+    together = source.batch([0] * 400, seeds(400)).data
+    assert [bool(torch.equal(image, whole[0].flip(2))) for image in together] == flips
+    assert torch.equal(source.batch([0] * 8, seeds(8, first=8)).data, together[8:16])
+
+
+def test_what_cannot_be_read_is_replaced_and_named(folder):
+    (folder / "a" / "1.png").write_bytes(b"no image")
+    (folder / "b" / "deeper" / "2.png").write_bytes((folder / "b" / "0.png").read_bytes()[:60])
+    source = ImageFolder(folder, 8, flip=False)
+    got = source.batch([0, 1, 5], seeds(3))
+    assert torch.equal(got.data, expected([0, 2, 0]))  # the next; after the last the first
+    assert got.labels.tolist() == [0, 0, 0]
+    assert [name.split(": ")[0] for name in got.unreadable] == [
+        str(folder / "a" / "1.png"), str(folder / "b" / "deeper" / "2.png")
+    ]  # fmt: skip
+    for file in folder.rglob("*.png"):
+        file.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"data: no image can be read, the last is .*png"):
+        source.batch([0], seeds(1))
+
+
+def test_images_without_classes(tmp_path):
+    Image.fromarray(picture(3)).convert("L").save(tmp_path / "x.png")
+    source = ImageFolder(tmp_path, 8, channels=1, flip=False)
+    assert (source.num_classes, source.shape) == (0, (1, 8, 8))
+    batch = source.batch([0], seeds(1))
+    assert batch.data.shape == (1, 1, 8, 8)
+    assert batch.labels.tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda f: ImageFolder(f / "c", 8), "must be a folder of images, and is not there"),
+        (lambda f: ImageFolder(f / "a" / "deeper" / "none", 8), "is not there"),
+        (lambda f: ImageFolder(f, 8, channels=4), "images have 3 channels, or 1 for grey; the network takes 4"),
+        (lambda f: HubImages(f / "nowhere", 8), "cannot be loaded"),
+        (lambda f: HubImages(f / "parquet", 8, image_column="picture"), "image_column must be one of img, label, got"),
+        (lambda f: HubImages(f / "parquet", 8, image_column="label"), "image_column must be a column of images"),
+        (lambda f: HubImages(f / "parquet", 8, split="test", label_column="x"), "label_column must be one of"),
+    ],
+)
+def test_wrong_sources_are_refused(make, message, folder, table):
+    with pytest.raises(ValueError, match=message):
+        make(folder)
+
+
+def test_a_folder_without_images_is_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("no image")
+    with pytest.raises(ValueError, match="must hold images, and has none"):
+        ImageFolder(tmp_path, 8)
+
+
+# The examples of each step
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_any_number_of_ranks_and_workers_sees_the_same(workers, folder, table):
+    source = ImageFolder(folder, 8)
+    order = ShuffledBatches(len(source), 4, seed=3)
+    whole = list(Steps(source, order).read(0, 5))
+    for ranks in (1, 2, 4):
+        read = [list(Steps(source, order, rank, ranks).read(2, 5, workers)) for rank in range(ranks)]
+        for step, parts in enumerate(zip(*read, strict=True), start=2):
+            assert torch.equal(torch.cat([part.data for part in parts]), whole[step].data)
+            assert torch.equal(torch.cat([part.labels for part in parts]), whole[step].labels)
+    with pytest.raises(ValueError, match=r"data\.batch_size must be a multiple of the 3 ranks, got 4"):
+        Steps(source, order, 0, 3)

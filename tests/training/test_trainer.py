@@ -177,16 +177,15 @@ def test_it_learns(tmp_path):
     trainer = Trainer(tiny(tmp_path, steps=150))
     losses = [trainer.train_step()["loss"] for _ in range(150)]
     # A network that has learnt nothing returns 0 and has the loss E|data - noise|^2 / d = E data^2 + 1.
-    nothing = trainer.images.square().mean().item() + 1
+    nothing = trainer.source.images.square().mean().item() + 1
     assert sum(losses[:3]) / 3 == pytest.approx(nothing, rel=0.1)
     assert sum(losses[-30:]) / 30 < 0.75 * nothing
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_before_it_does_harm(tmp_path):
     trainer = Trainer(tiny(tmp_path))
-    original = trainer.loss
-    trainer.loss = lambda *args, **kwargs: original(*args, **kwargs) * (float("nan") if trainer.step == 4 else 1.0)
-    trainer.loss.path, trainer.loss.prediction = original.path, original.prediction
+    original = trainer.config.loss()
+    trainer.loss.at = lambda *given: original.at(*given) * (float("nan") if trainer.step == 4 else 1.0)
     with pytest.raises(FloatingPointError, match=r"loss and gradient must be finite, got nan .* at step 5") as caught:
         trainer.fit()
     assert "\n" not in str(caught.value)
@@ -222,7 +221,10 @@ def test_what_does_not_change_the_weights_may_change(tmp_path):
         (ModelConfig(class_dropout=2.0), r"SiT: class_dropout must be in \[0, 1\], got 2.0"),
         (ModelConfig(input_size=16), r"must be those of the data, \(1, 8, 8\), got \(1, 16, 16\)"),
         (ModelConfig(in_channels=3), r"must be those of the data, \(1, 8, 8\), got \(3, 8, 8\)"),
-        (ModelConfig(num_classes=9), "model.num_classes must be above the largest label, 9, got 9"),
+        (
+            ModelConfig(num_classes=9),
+            "model.num_classes must be at least 10, as the data have so many, or 0 to leave them out, got 9",
+        ),
     ],
 )
 def test_a_network_that_does_not_fit_is_refused(tmp_path, model, message):

@@ -1,0 +1,105 @@
+"""Two processes that torchrun starts, beside one: the same run."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from training.checkpoint import latest
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = (
+    "--config", "examples/configs/digits.yaml", "--model.name", "SiT-T/8", "--data.batch_size", "12",
+    "--training.warmup_steps", "4", "--training.learning_rate", "0.0005", "--training.checkpoint_every", "2",
+    "--training.log_every", "1",
+)  # fmt: skip
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+SCRIPT = (
+    "--",
+    "examples/train.py",
+    *SETTINGS,
+)  # after --, as torchrun has a --run... too
+
+
+def start(*command, **options):
+    return subprocess.Popen(
+        [*command], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+    )  # fmt: skip
+
+
+def train(run, processes, steps, *flags):
+    launcher = (*TORCHRUN, *SCRIPT) if processes == 2 else (sys.executable, *SCRIPT[1:])
+    command = start(*launcher, "--run", str(run), "--training.steps", str(steps), *flags)
+    out, err = command.communicate(timeout=100)
+    assert command.returncode == 0, err
+    return out, err
+
+
+def tensors(run):
+    found = {name: latest(run).tensors(name) for name in ("model", "ema", "optimizer")}
+    return {f"{name}/{key}": value for name, tensors in found.items() for key, value in tensors.items()}
+
+
+def difference(first, second):
+    assert first.keys() == second.keys()
+    return max((first[key] - second[key]).abs().max().item() for key in first)
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory):
+    run = tmp_path_factory.mktemp("one")
+    train(run, 1, 6)
+    return run
+
+
+def test_two_processes_make_the_steps_of_one(tmp_path, one):
+    """To the order of the sums over a batch: each takes half of it, and of what is drawn for it."""
+    out, _ = train(tmp_path / "two", 2, 6)
+    assert out.count("trained 6 steps") == 1
+    assert difference(tensors(one), tensors(tmp_path / "two")) < 1e-6
+    lines = [[json.loads(line) for line in (run / "log.jsonl").open()] for run in (one, tmp_path / "two")]
+    assert [line["step"] for line in lines[1]] == list(range(1, 7))
+    for first, second in zip(*lines, strict=True):
+        assert first["loss"] == pytest.approx(second["loss"], rel=1e-6)
+        assert first["grad_norm"] == pytest.approx(second["grad_norm"], rel=1e-5)
+
+
+def test_a_run_goes_on_with_another_number_of_processes_and_parts_of_a_batch(tmp_path, one):
+    train(tmp_path / "run", 2, 3, "--training.micro_batch", "4")
+    assert latest(tmp_path / "run").step == 3
+    train(tmp_path / "run", 1, 6, "--training.micro_batch", "5")
+    assert difference(tensors(one), tensors(tmp_path / "run")) < 1e-6
+
+
+def test_where_one_dies_the_other_says_so_and_ends(tmp_path):
+    """And torchrun, asked to, starts both again, which go on."""
+    steps = ("--training.steps", "200", "--training.checkpoint_every", "10")
+    command = start(*TORCHRUN, "--max_restarts", "1", *SCRIPT, "--run", str(tmp_path), *steps)
+    deadline = time.monotonic() + 60
+    while latest(tmp_path) is None:
+        assert time.monotonic() < deadline, command.communicate(timeout=1)
+        time.sleep(0.05)
+    children = subprocess.run(["pgrep", "-P", str(command.pid)], capture_output=True, text=True, check=True)
+    signal_to = int(children.stdout.split()[-1])
+    died = time.monotonic()
+    subprocess.run(["kill", f"-{signal.SIGKILL}", str(signal_to)], check=True)
+    out, err = command.communicate(timeout=90)
+    assert command.returncode == 0, err
+    assert "has lost another, which has died or does not answer" in err
+    assert time.monotonic() - died < 60
+    assert latest(tmp_path).step == 200
+    assert [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").open()] == list(range(1, 201))
+    assert "trained 200 steps" in out
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(tmp_path):
+    command = start(*TORCHRUN, *SCRIPT, "--run", str(tmp_path), "--data.batch_size", "5")
+    _, err = command.communicate(timeout=60)
+    assert command.returncode != 0
+    assert "error: data.batch_size must be a multiple of the 2 ranks, got 5" in err
+    assert not torch.distributed.is_initialized()
