@@ -144,8 +144,8 @@ def _leading_of_factor(factor: sp.Expr, end: int) -> tuple[sp.Expr, sp.Rational]
 
 
 def _vanishes(number: sp.Expr) -> bool:
-    """Whether a number is 0, by its normal form, or by its digits, as of nested roots, which have none."""
-    return is_zero(number) or bool(abs(evaluate(number, mpmath.mpf(0))) < mpmath.mpf(10) ** -700)
+    """Whether a number is 0, by its digits: of nested roots no normal form shows it."""
+    return bool(abs(evaluate(number, _NEAR)) < _NEARER**8)
 
 
 def _substituted(expr: sp.Expr, end: int) -> sp.Expr:

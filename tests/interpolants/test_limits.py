@@ -224,3 +224,9 @@ def test_a_zero_that_no_normal_form_shows_is_one(zero):
     assert leading((zero + sin(t)) * (2 + t), 0) == (2, 1)
     assert leading(sqrt(zero + t**2), 0) == (1, 1)
     assert limit((zero - t) / t**2, 0) == -sp.oo
+
+
+def test_a_number_that_is_merely_small_is_no_zero():
+    small = R(1, 10**100)
+    assert limit(small + t**2, 0) == small
+    assert limit(small * exp(t), 0) == small

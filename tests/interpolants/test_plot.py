@@ -1,13 +1,16 @@
 """The pictures of a path: what is drawn, by hand-written values; and the page of paths, as its script writes it."""
 
 import importlib.util
+import io
 import re
 import subprocess
 import sys
 from pathlib import Path as File
 
+import matplotlib
 import numpy as np
 import pytest
+from PIL import Image
 
 import interpolants as ip
 from interpolants import library
@@ -225,3 +228,20 @@ def test_the_page_of_paths_is_what_its_script_writes():
     assert all(1000 < (DOCS / picture).stat().st_size < 60_000 for picture in pictures)
     named = set(re.findall(r"^## `(\w+)\(", committed, flags=re.MULTILINE))
     assert named == {*library.LIBRARY, "fm_ot", "polynomial", "from_beta", "from_log_snr"}
+
+
+@pytest.mark.parametrize("path", [library.vp(), library.ve(), library.gvp()], ids=lambda path: path.name)
+def test_the_pictures_of_the_page_are_what_is_drawn(path):
+    """With the matplotlib that drew them; others set text a little differently."""
+    pinned = re.search(r"matplotlib==(\S+)", (DOCS.parent / "constraints.txt").read_text())[1]
+    if matplotlib.__version__ != pinned:
+        pytest.skip(f"drawn with matplotlib {pinned}")
+    buffer = io.BytesIO()
+    plot(path).savefig(buffer, dpi=80)
+    committed, drawn = (
+        np.asarray(Image.open(file).convert("RGB")).astype(int)
+        for file in (DOCS / "images" / "paths" / f"{path.name}.png", buffer)
+    )
+    assert committed.shape == drawn.shape
+    differ = np.abs(committed - drawn).max(axis=2) > 40  # the committed ones have 256 colours
+    assert differ.mean() < 2e-5, "run: python docs/paths.py, and look at the pictures"
