@@ -11,6 +11,7 @@ from typing import cast
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from models import SiT
 from training import Field, sample_ode, sample_sde
@@ -19,6 +20,7 @@ from training.config import Config, run_script
 from training.data import digits
 from training.figures import sample_grid, trajectory_figure
 from training.generate import draw
+from training.images import to_unit_range
 
 
 def main(config: Config) -> None:
@@ -27,7 +29,7 @@ def main(config: Config) -> None:
     checkpoint = find(run)
     checkpoint.require_settings(dataclasses.asdict(config), only=("path", "prediction", "model."))
     field = checkpoint.field(guidance_scale=settings.guidance_scale, device=config.torch_device())
-    real, real_labels = digits("heldout")
+    real, real_labels, what = real_examples(config)
     for kind, sampler in (("ode", settings.ode), ("sde", settings.sde)):
         samples, labels = draw(field, sampler, settings)
         about = {
@@ -37,11 +39,22 @@ def main(config: Config) -> None:
             "seed": settings.seed,
         }
         np.savez(run / f"samples_{kind}.npz", samples=samples, labels=labels, about=json.dumps(about))
-        figure = sample_grid(samples, labels, real, real_labels, title=f"Samples: {sampler}")
+        figure = sample_grid(samples, labels, real, real_labels, title=f"Samples: {sampler}", real_title=what)
         figure.savefig(run / f"samples_{kind}.png", dpi=150)
         print(f"{len(samples)} samples by {sampler}, after {checkpoint.step} steps: {run}/samples_{kind}.png and .npz")
     trajectory(field, config).savefig(run / "trajectory.png", dpi=150)
     print(f"the same noise from t = 0 to t = 1: {run}/trajectory.png")
+
+
+def real_examples(config: Config, count: int = 400) -> tuple[Tensor, Tensor, str]:
+    """Images in [-1, 1], their labels, and what they are."""
+    if config.data.name == "digits":
+        return *digits("heldout"), "Real, never trained on"
+    data = dataclasses.replace(config.data, flip=False)
+    source = dataclasses.replace(config, data=data).data_source()
+    indices = range(0, len(source), max(1, len(source) // count))
+    batch = source.batch(indices, [(config.seed, index) for index in indices])
+    return to_unit_range(batch.data), batch.labels, "Real, trained on"
 
 
 def trajectory(field: Field, config: Config, num_steps: int = 80, columns: int = 9) -> Figure:

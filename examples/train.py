@@ -14,9 +14,11 @@ from training.trainer import Trainer, read_log
 
 def main(config: Config) -> None:
     """Train, then draw the path and the loss into the folder of the run."""
-    trainer = Trainer(config)
-    complete = trainer.fit()
-    leave()
+    try:
+        trainer = Trainer(config)
+        complete = trainer.fit()
+    finally:
+        leave()
     if not (complete and trainer.processes.is_first):
         return
     run = Path(config.run)

@@ -24,7 +24,13 @@ GAP: Final = 1  # pixels between two images
 
 
 def sample_grid(
-    samples: Tensor, labels: Tensor, real: Tensor, real_labels: Tensor, title: str, rows: int = 8
+    samples: Tensor,
+    labels: Tensor,
+    real: Tensor,
+    real_labels: Tensor,
+    title: str,
+    rows: int = 8,
+    real_title: str = "Real, never trained on",
 ) -> Figure:
     """Samples beside real images, one column a class.
 
@@ -33,6 +39,7 @@ def sample_grid(
         labels, real_labels: Their classes, shape (N,).
         title: What the samples are, for instance the sampler.
         rows: Images a class.
+        real_title: What the real images are.
     """
     classes = sorted(set(labels.tolist()))
     figure = Figure(
@@ -40,7 +47,7 @@ def sample_grid(
         layout=ConstrainedLayoutEngine(compress=True, wspace=0.05),
     )
     for axes, name, images, of in zip(
-        figure.subplots(1, 2), (title, "Real, never trained on"), (samples, real), (labels, real_labels), strict=True
+        figure.subplots(1, 2), (title, real_title), (samples, real), (labels, real_labels), strict=True
     ):
         grid = torch.full((rows, len(classes), *images.shape[1:]), torch.nan)
         for column, label in enumerate(classes):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -97,6 +98,9 @@ def _initialize(backend: str) -> None:
 
 
 def leave() -> None:
-    """Part from the others in order; nothing where there are none."""
+    """Part from the others, in order; nothing where there are none."""
     if dist.is_initialized():
+        # gloo's thread takes the interpreter's lock to let go of the last tensor, and the destructor, which holds the
+        # lock, waits for the thread.
+        time.sleep(0.2)
         dist.destroy_process_group()

@@ -119,12 +119,12 @@ class Trainer:
         self.run.mkdir(parents=True, exist_ok=True)
         if first:
             _keep_lines(self.log_file, self.step)
-        with (
-            self.processes.together(),
-            _stop_signals() as caught,
-            open(self.log_file if first else os.devnull, "a", buffering=1) as log,
-        ):
-            self._steps(steps, log.write, lambda: self.processes.any(bool(caught)))
+        log_file = self.log_file if first else Path(os.devnull)
+        try:
+            with self.processes.together(), _stop_signals() as caught, log_file.open("a", buffering=1) as log:
+                self._steps(steps, log.write, lambda: self.processes.any(bool(caught)))
+        finally:
+            self._batches = None  # which ends the workers
         if self.step < steps:
             reason = caught[0] if caught else "a signal to another process"
             self._say(f"stopped by {reason} after step {self.step} of {steps}, saved. The same command resumes.")
