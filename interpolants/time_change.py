@@ -428,8 +428,7 @@ def _square_root(squared: sp.Expr) -> sp.Expr:
     constant, base, exponent = _as_power(squared)
     if exponent % 2 != 0:
         return sp.sqrt(squared)
-    root = base ** (exponent / 2)  # of constant sign, since its square is positive
-    return sp.sqrt(constant) * (root if evaluate(root, mpmath.mpf(0.5)) > 0 else -root)
+    return sp.sqrt(constant) * base ** (exponent / 2)
 
 
 # The inverse of the log-SNR

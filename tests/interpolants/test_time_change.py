@@ -269,7 +269,7 @@ def test_each_root_is_one(rational, number):
         (5 * t**3, 3), (-2 * (t - 1) ** 3, 3), (3 * (t - 1) ** 2, 2), (sqrt(t) / sqrt(1 - t), sp.Rational(1, 2)),
         (-7 * (sin(t) - 2) ** 5, 5), (t**2 / (t - 1) ** 4, 2), (sqrt(2) * t / (t - 3), 1), (2 - t, 1),
         ((t - 1) ** sp.Rational(2, 3) * t ** sp.Rational(4, 3), sp.Rational(2, 3)), (t**2 - 2 * t + 1, 2),
-        (sp.exp(t) ** 2 * (sp.exp(t) - 5) ** 4, 1),
+        (t**sp.pi / (1 - t), 1), (sp.exp(t) ** 2 * (sp.exp(t) - 5) ** 4, 1),
     ],
     ids=str,
 )  # fmt: skip
@@ -314,6 +314,15 @@ def test_with_one_function_an_expression_is_the_same(expr):
             for cosine in value.free_symbols - {t}:  # which is left where it is in odd powers
                 value = value.xreplace({cosine: sp.cos(meaning.args[0])})
             assert abs(sp.N((value - expr).xreplace({t: time}), 25)) < 1e-20
+
+
+def test_a_formula_is_taken_if_it_solves_the_equation_to_thirty_digits():
+    ratio, double = t / (1 - t), 2 * t / (1 - t)
+    tau = 2 * t / (1 + t)
+    for wrong, solves in ((0, True), (sp.Rational(1, 10**40), True), (sp.Rational(1, 10**25), False), (t, False)):
+        assert time_change._solves(tau - wrong * (1 - t) * t, ratio, double, (0.0, 1.0)) == solves
+    assert not time_change._solves(2 * t, ratio, 2 * t / (1 - 2 * t), (0.0, 1.0))  # beyond 1
+    assert time_change._solves(2 * t, ratio, 2 * t / (1 - 2 * t), (0.0, 0.5))
 
 
 def test_of_two_forms_of_a_formula_the_shorter_is_shown():
