@@ -14,11 +14,9 @@ from training.trainer import Trainer, read_log
 
 def main(config: Config) -> None:
     """Train, then draw the path and the loss into the folder of the run."""
-    try:
-        trainer = Trainer(config)
-        complete = trainer.fit()
-    finally:
-        leave()
+    trainer = Trainer(config)
+    complete = trainer.fit()
+    leave()
     if not (complete and trainer.processes.is_first):
         return
     run = Path(config.run)

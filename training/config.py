@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 import re
 import sys
 import warnings
@@ -313,7 +314,9 @@ def run_script(main: Callable[[Config], None]) -> None:
     try:
         main(read_config())
     except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        if torch.distributed.is_initialized():  # whose destructors may wait for the dead
+            os._exit(2)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted: the same command begins again", file=sys.stderr)

@@ -203,13 +203,13 @@ def test_a_folder_without_images_is_refused(tmp_path):
 # The examples of each step
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_any_number_of_ranks_and_workers_sees_the_same(workers, folder, table):
+def test_any_number_of_ranks_sees_the_same(folder, table):
+    """Of workers too, as test_processes.py shows."""
     source = ImageFolder(folder, 8)
     order = ShuffledBatches(len(source), 4, seed=3)
     whole = list(Steps(source, order).read(0, 5))
     for ranks in (1, 2, 4):
-        read = [list(Steps(source, order, rank, ranks).read(2, 5, workers)) for rank in range(ranks)]
+        read = [list(Steps(source, order, rank, ranks).read(2, 5)) for rank in range(ranks)]
         for step, parts in enumerate(zip(*read, strict=True), start=2):
             assert torch.equal(torch.cat([part.data for part in parts]), whole[step].data)
             assert torch.equal(torch.cat([part.labels for part in parts]), whole[step].labels)
