@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import os
 import re
 import sys
@@ -17,6 +18,7 @@ import jsonargparse
 import torch
 
 import interpolants
+from interpolants.time_density import TimeDensity
 from interpolants.time_grid import CHOICES as GRIDS
 from training.checkpoint import flat
 from training.data import NAMES, Digits, HubImages, ImageFolder, Source
@@ -24,6 +26,12 @@ from training.objectives import InterpolantLoss
 from training.samplers import ODE_METHODS, OWN_STEPS_METHODS, SDE_METHODS
 
 PRECISIONS: Final = ("float32", "bfloat16")
+SCHEDULES: Final = ("constant", "cosine", "linear")
+TIMES: Final[dict[str, tuple[str, ...]]] = {
+    "uniform": (), "logit_normal": ("mean", "std"), "mode": ("scale",), "cos_map": (), "cosh": (),
+    "log_normal_sigma": ("mean", "std"),
+}  # fmt: skip
+"""Densities of time with their parameters."""
 
 
 @dataclass(frozen=True)
@@ -91,13 +99,49 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
+class TimeConfig:
+    """The density that training draws times from, of those in ``interpolants.time_density``.
+
+    Args:
+        name: uniform, logit_normal, mode, cos_map, cosh or log_normal_sigma.
+        mean: Of logit_normal (null is 0) and log_normal_sigma (-1.2).
+        std: Of logit_normal (null is 1) and log_normal_sigma (1.2).
+        scale: Of mode (null is 1.29).
+    """
+
+    name: str = "uniform"
+    mean: float | None = None
+    std: float | None = None
+    scale: float | None = None
+
+    def __post_init__(self) -> None:
+        _require(self.name in TIMES, "time.name", f"one of {', '.join(TIMES)}", self.name)
+        for name, value in self._given().items():
+            _require(name in TIMES[self.name], f"time.{name}", f"null, as {self.name} has none", value)
+
+    def density(self, path: interpolants.Path) -> TimeDensity | None:
+        """The density on a path; None is uniform where the loss is bounded."""
+        if self.name == "uniform":
+            return None
+        on_path = (path,) if self.name in ("cosh", "log_normal_sigma") else ()
+        density: TimeDensity = getattr(interpolants.time_density, self.name)(*on_path, **self._given())
+        return density
+
+    def _given(self) -> dict[str, float]:
+        given = {"mean": self.mean, "std": self.std, "scale": self.scale}
+        return {name: value for name, value in given.items() if value is not None}
+
+
+@dataclass(frozen=True)
 class TrainingConfig:
-    """How to train: AdamW, with a learning rate that rises linearly and then stays.
+    """How to train: AdamW, with a learning rate that rises linearly, and then stays or falls.
 
     Args:
         steps: Of the optimizer. May be raised later: the run goes on as if it had been so from the start.
         learning_rate: After the warm-up.
         warmup_steps: Over which it rises.
+        schedule: constant; or cosine or linear, by which it falls from there to 0 at decay_steps.
+        decay_steps: Where it is 0; null where it is constant. It does not follow ``steps``, which may be raised.
         weight_decay: Of AdamW.
         micro_batch: Samples of a forward and backward pass on each process, several of which make a step where the
             memory is small; null is all of them.
@@ -113,6 +157,8 @@ class TrainingConfig:
     steps: int = 1000
     learning_rate: float = 1e-3
     warmup_steps: int = 50
+    schedule: str = "constant"
+    decay_steps: int | None = None
     weight_decay: float = 0.0
     micro_batch: int | None = None
     clip_norm: float = 1.0
@@ -132,8 +178,23 @@ class TrainingConfig:
             _require(getattr(self, name) >= 0, f"training.{name}", "at least 0", getattr(self, name))
         for name in ("learning_rate", "clip_norm"):
             _require(getattr(self, name) > 0, f"training.{name}", "positive", getattr(self, name))
+        _require(self.schedule in SCHEDULES, "training.schedule", f"one of {', '.join(SCHEDULES)}", self.schedule)
+        if self.schedule == "constant":
+            _require(self.decay_steps is None, "training.decay_steps", "null with a constant rate", self.decay_steps)
+        else:
+            after = self.decay_steps is not None and self.decay_steps > self.warmup_steps
+            _require(after, "training.decay_steps", "above training.warmup_steps", self.decay_steps)
         _require(0 <= self.ema_decay < 1, "training.ema_decay", "in [0, 1)", self.ema_decay)
         _require(self.precision in PRECISIONS, "training.precision", f"one of {', '.join(PRECISIONS)}", self.precision)
+
+    def learning_rate_at(self, step: int) -> float:
+        """Of step 0, 1, ...: learning_rate (step + 1) / warmup_steps, and from there on by the schedule."""
+        rising = min(1.0, (step + 1) / max(1, self.warmup_steps))
+        if self.decay_steps is None:
+            return self.learning_rate * rising
+        done = min(1.0, max(0, step + 1 - self.warmup_steps) / (self.decay_steps - self.warmup_steps))
+        falling = 1 - done if self.schedule == "linear" else (1 + math.cos(math.pi * done)) / 2
+        return self.learning_rate * rising * falling
 
 
 @dataclass(frozen=True)
@@ -228,6 +289,8 @@ class Config:
         path: linear, gvp or vp, or alpha and sigma as text.
         prediction: What the network predicts: velocity, score, noise or data.
         space: In which quantity the loss measures the error; null is the usual one of the prediction.
+        weight: Of the loss: min_snr, snr_truncated, edm, sigmoid or elbo, or text in t; null is 1.
+        time: From which density training draws times.
         model: The network.
         data: What to train on.
         training: How to train.
@@ -240,6 +303,8 @@ class Config:
     path: str | PathText = "linear"
     prediction: str = "velocity"
     space: str | None = None
+    weight: str | None = None
+    time: TimeConfig = field(default_factory=TimeConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -252,7 +317,8 @@ class Config:
 
     def loss(self) -> InterpolantLoss:
         """The objective on the path."""
-        return InterpolantLoss(self.interpolant(), self.prediction, self.space)
+        path = self.interpolant()
+        return InterpolantLoss(path, self.prediction, self.space, time=self.time.density(path), weight=self.weight)
 
     def data_source(self) -> Source:
         """The examples, of the size and the channels of the network.

@@ -154,7 +154,7 @@ class Trainer:
     def train_step(self) -> dict[str, float]:
         """One step; returns its number (the first is 1), loss, gradient norm before clipping, and learning rate."""
         config = self.config.training
-        learning_rate = config.learning_rate * min(1.0, (self.step + 1) / max(1, config.warmup_steps))
+        learning_rate = config.learning_rate_at(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.model.train()

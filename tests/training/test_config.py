@@ -1,7 +1,9 @@
 import dataclasses
+import math
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 import interpolants as ip
@@ -169,3 +171,99 @@ def test_a_script_hides_no_fault_of_its_own(monkeypatch, bug):
     monkeypatch.setattr("warnings.formatwarning", None)
     with pytest.raises(bug):
         run_script(main)
+
+
+# The learning rate and the objective
+
+
+@pytest.mark.parametrize("step", [0, 3, 9, 10, 11, 60, 109, 110, 500])
+def test_the_learning_rate_rises_and_falls(step):
+    """Steps are counted from 0: ten of warm-up, and the hundred and tenth is the first without."""
+    at = {
+        schedule: TrainingConfig(
+            learning_rate=0.5, warmup_steps=10, schedule=schedule, decay_steps=decay
+        ).learning_rate_at(step)
+        for schedule, decay in (("constant", None), ("linear", 110), ("cosine", 110))
+    }
+    if step < 10:
+        assert at == dict.fromkeys(at, pytest.approx(0.05 * (step + 1)))
+    else:
+        done = min(1.0, (step - 9) / 100)
+        falling = {"constant": 1.0, "linear": 1 - done, "cosine": math.cos(math.pi * done / 2) ** 2}
+        assert at == {schedule: pytest.approx(0.5 * value, abs=1e-15) for schedule, value in falling.items()}
+    assert TrainingConfig(learning_rate=0.5, warmup_steps=0).learning_rate_at(step) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "density"),
+    [
+        (["--time.name", "logit_normal"], ip.time_density.logit_normal()),
+        (
+            ["--time.name", "logit_normal", "--time.mean", "0.4", "--time.std", "2"],
+            ip.time_density.logit_normal(0.4, 2.0),
+        ),
+        (["--time.name", "mode", "--time.scale", "0.5"], ip.time_density.mode(0.5)),
+        (["--time.name", "cos_map"], ip.time_density.cos_map()),
+        (["--time.name", "cosh"], ip.time_density.cosh(ip.linear())),
+        (
+            ["--time.name", "log_normal_sigma", "--time.std", "1"],
+            ip.time_density.log_normal_sigma(ip.linear(), std=1.0),
+        ),
+    ],
+    ids=str,
+)
+def test_times_are_drawn_from_the_density_asked_for(arguments, density):
+    loss = read_config(arguments).loss()
+    times = torch.linspace(0.01, 0.99, 50, dtype=torch.float64)
+    torch.testing.assert_close(loss.time(times), density.truncated(*loss.interval)(times))
+    assert loss.time.name.startswith(density.name)
+
+
+def test_the_loss_has_the_weight_asked_for():
+    weighted, plain = (
+        read_config(["--weight", "min_snr", "--prediction", "noise"]).loss(),
+        Config(prediction="noise").loss(),
+    )
+    snr = (0.3 / 0.7) ** 2
+    assert plain.weight is None
+    generator = torch.Generator().manual_seed(0)
+    data, noise, output = torch.randn(3, 4, 2, generator=generator)
+    t = torch.full((4,), 0.3)
+    ratio = weighted.at(lambda x, t: output, data, noise, t) / plain.at(lambda x, t: output, data, noise, t)
+    torch.testing.assert_close(ratio, torch.full((4,), min(snr, 5.0) / snr))
+    assert read_config(["--weight", "1 - t"]).loss().weight(0.3) == pytest.approx(0.7)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--time.name", "normal"],
+            "config: time.name must be one of uniform, logit_normal, mode, cos_map, cosh, log_normal_sigma",
+        ),
+        (["--time.name", "mode", "--time.mean", "1"], r"config: time.mean must be null, as mode has none, got 1.0"),
+        (["--time.mean", "1"], r"config: time.mean must be null, as uniform has none"),
+        (
+            ["--training.schedule", "cosine"],
+            "config: training.decay_steps must be above training.warmup_steps, got None",
+        ),
+        (
+            ["--training.schedule", "linear", "--training.decay_steps", "50"],
+            "must be above training.warmup_steps, got 50",
+        ),
+        (["--training.decay_steps", "500"], "config: training.decay_steps must be null with a constant rate, got 500"),
+        (
+            ["--training.schedule", "step"],
+            "config: training.schedule must be one of constant, cosine, linear, got 'step'",
+        ),
+        (["--weight", "min_snrr"], "Did you mean 'min_snr'"),
+        (["--training.micro_batch", "0"], "config: training.micro_batch must be at least 1, or null, got 0"),
+        (["--data.name", "folder"], "config: data.source must be set, for data.name folder, got None"),
+        (["--data.source", "x"], "config: data.source must be unset for digits, got 'x'"),
+        (["--data.workers", "-1"], "config: data.workers must be at least 0, got -1"),
+    ],
+)
+def test_a_wrong_objective_schedule_or_source_is_one_clear_line(arguments, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        read_config(arguments)
+    assert "\n" not in str(caught.value)
