@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from torch import Tensor
 from training.checkpoint import Checkpoint, CheckpointError, find
 from training.config import Config, ODEConfig, SDEConfig, run_script
 from training.data import digits
+from training.environment import commit
 from training.evaluation import DigitsClassifier, class_gaussians, frechet_distance, nearest_distances
 from training.generate import draw
 
@@ -70,7 +70,7 @@ def main(config: Config) -> None:
         "one_checkpoint_many_samplers": {"count": settings.num_samples, **many},
         "training": {
             "steps": checkpoint.step,
-            "seconds": round(checkpoint.meta["seconds"], 1),
+            "seconds": round(checkpoint.meta["state"]["seconds"], 1),
             "parameters": sum(tensor.numel() for tensor in checkpoint.tensors("model").values()),
             "config": checkpoint.meta["config"],
         },
@@ -114,15 +114,6 @@ def summary(metrics: Row) -> str:
     lines += [f"{name:32}{row['agreement']:.3f}" for name, row in many.items()]
     lines += ["", f"{training['parameters']:,} parameters, {training['steps']} steps in {training['seconds']:.0f} s"]
     return "\n".join(lines)
-
-
-def commit() -> str | None:
-    """Of this code, where git knows it."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
 
 
 if __name__ == "__main__":

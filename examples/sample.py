@@ -5,6 +5,7 @@ Flags override the file: --sampling.ode.method dopri5, --sampling.sde.w sin_squa
 
 import dataclasses
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -17,10 +18,11 @@ from models import SiT
 from training import Field, sample_ode, sample_sde
 from training.checkpoint import find
 from training.config import Config, run_script
-from training.data import digits
+from training.data import Source, digits
 from training.figures import sample_grid, trajectory_figure
 from training.generate import draw
 from training.images import to_unit_range
+from training.latents import Latents
 
 
 def main(config: Config) -> None:
@@ -29,7 +31,9 @@ def main(config: Config) -> None:
     checkpoint = find(run)
     checkpoint.require_settings(dataclasses.asdict(config), only=("path", "prediction", "model."))
     field = checkpoint.field(guidance_scale=settings.guidance_scale, device=config.torch_device())
-    real, real_labels, what = real_examples(config)
+    source = dataclasses.replace(config, data=dataclasses.replace(config.data, flip=False)).data_source()
+    decode = decoder(config, source)
+    real, real_labels, what = real_examples(config, source, decode)
     for kind, sampler in (("ode", settings.ode), ("sde", settings.sde)):
         samples, labels = draw(field, sampler, settings)
         about = {
@@ -39,25 +43,45 @@ def main(config: Config) -> None:
             "seed": settings.seed,
         }
         np.savez(run / f"samples_{kind}.npz", samples=samples, labels=labels, about=json.dumps(about))
-        figure = sample_grid(samples, labels, real, real_labels, title=f"Samples: {sampler}", real_title=what)
+        shown = first_of_each(labels)
+        images = decode(samples[shown])
+        figure = sample_grid(images, labels[shown], real, real_labels, title=f"Samples: {sampler}", real_title=what)
         figure.savefig(run / f"samples_{kind}.png", dpi=150)
         print(f"{len(samples)} samples by {sampler}, after {checkpoint.step} steps: {run}/samples_{kind}.png and .npz")
-    trajectory(field, config).savefig(run / "trajectory.png", dpi=150)
+    trajectory(field, config, decode).savefig(run / "trajectory.png", dpi=150)
     print(f"the same noise from t = 0 to t = 1: {run}/trajectory.png")
 
 
-def real_examples(config: Config, count: int = 400) -> tuple[Tensor, Tensor, str]:
+def decoder(config: Config, source: Source) -> Callable[[Tensor], Tensor]:
+    """From what is trained on to images in [-1, 1], which latents are not yet."""
+    if isinstance(source, Latents):
+        return source.decoder(config.data.vae, config.torch_device())
+    return lambda x: x
+
+
+def first_of_each(labels: Tensor, rows: int = 8, classes: int = 10) -> list[int]:
+    """What a picture shows: the first ones of each of the first classes."""
+    shown = sorted(set(labels.tolist()))[:classes]
+    return [index for label in shown for index in (labels == label).nonzero()[:rows, 0].tolist()]
+
+
+def real_examples(
+    config: Config, source: Source, decode: Callable[[Tensor], Tensor], count: int = 400
+) -> tuple[Tensor, Tensor, str]:
     """Images in [-1, 1], their labels, and what they are."""
     if config.data.name == "digits":
         return *digits("heldout"), "Real, never trained on"
-    data = dataclasses.replace(config.data, flip=False)
-    source = dataclasses.replace(config, data=data).data_source()
-    indices = range(0, len(source), max(1, len(source) // count))
+    indices: Sequence[int] = range(0, len(source), max(1, len(source) // count))
+    if isinstance(source, Latents):
+        indices = first_of_each(source.labels)
     batch = source.batch(indices, [(config.seed, index) for index in indices])
-    return to_unit_range(batch.data), batch.labels, "Real, trained on"
+    what = "Real, trained on" + (", decoded" if isinstance(source, Latents) else "")
+    return decode(to_unit_range(batch.data)), batch.labels, what
 
 
-def trajectory(field: Field, config: Config, num_steps: int = 80, columns: int = 9) -> Figure:
+def trajectory(
+    field: Field, config: Config, decode: Callable[[Tensor], Tensor], num_steps: int = 80, columns: int = 9
+) -> Figure:
     """The states of both samplers from the same noise, one row a class."""
     settings, device, model = config.sampling, config.torch_device(), cast(SiT, field.model)
     y = torch.arange(min(10, model.num_classes), device=device)
@@ -67,7 +91,8 @@ def trajectory(field: Field, config: Config, num_steps: int = 80, columns: int =
     sde = sample_sde(field, noise, w=settings.sde.w, num_steps=num_steps, seed=settings.seed, y=y, trajectory=True)
     every = num_steps // (columns - 1)
     states = {f"ODE, {settings.ode.method}": ode[::every].cpu(), f"SDE, w = {settings.sde.w}": sde[::every].cpu()}
-    return trajectory_figure(states, times=torch.linspace(0, 1, columns).tolist(), labels=y.tolist())
+    images = {name: torch.stack([decode(x) for x in xs]) for name, xs in states.items()}
+    return trajectory_figure(images, times=torch.linspace(0, 1, columns).tolist(), labels=y.tolist())
 
 
 if __name__ == "__main__":

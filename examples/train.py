@@ -9,7 +9,8 @@ from interpolants import diffusion
 from training.config import Config, run_script
 from training.figures import loss_figure, path_figure
 from training.processes import leave
-from training.trainer import Trainer, read_log
+from training.record import read_log
+from training.trainer import Trainer
 
 
 def main(config: Config) -> None:
@@ -22,7 +23,7 @@ def main(config: Config) -> None:
     run = Path(config.run)
     ws = {name.replace("_", " "): choice() for name, choice in diffusion.CHOICES.items()}
     path_figure(trainer.loss.path, ws).savefig(run / "path.png", dpi=150)
-    loss_figure(read_log(trainer.log_file)).savefig(run / "loss.png", dpi=150)
+    loss_figure(read_log(trainer.metrics_file)).savefig(run / "loss.png", dpi=150)
     print(f"trained {trainer.step} steps in {trainer.seconds:.0f} s; see {run}/loss.png and {run}/path.png")
 
 

@@ -236,7 +236,8 @@ class SiT(SharedNetwork):
                     tokens = block(tokens, condition, rotation)
         with _autocast(x.device, enabled=False):  # nothing after it averages its rounding errors
             patches: Tensor = self.final_layer(tokens, condition)  # (B, T, D) -> (B, T, p p C')
-        return self._join(patches)[:, : self.config.in_channels]  # (B, T, p p C') -> (B, C, H, W)
+        image = self._join(patches)  # (B, T, p p C') -> (B, C', H, W)
+        return image[:, : self.config.in_channels] if self.config.learn_sigma else image
 
     def compile_blocks(self, **options: Any) -> SiT:
         """Compile each block and the last layer, in place, and return the network.

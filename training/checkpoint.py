@@ -3,11 +3,13 @@
 A checkpoint is a folder ``checkpoints/step-00000900`` with
 
 - ``model.safetensors`` and ``ema.safetensors``: the state dicts of the network and of its average, with equal names;
+  each further average has a file of its own;
 - ``optimizer.safetensors``: the optimizer's tensors, named ``<index of the parameter>/<name in its state>``;
 - ``checkpoint.json``: all that is not a tensor, the SHA-256 of each file above, and of itself.
 
 It is written to a hidden sibling, flushed to the disk, and renamed: whenever the process or the machine stops, there is
-the folder that was, or the whole new one. Nothing is unpickled.
+the folder that was, or the whole new one. Nothing is unpickled. Parameters that lie in parts are put together, so that
+what is written does not depend on the number of processes.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -32,8 +35,9 @@ import interpolants
 from models import SiT
 from training.fields import Field
 from training.hub import as_text, from_text, sha256
+from training.sharding import part, whole
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 JSON_FILE: Final = "checkpoint.json"
 _UNFINISHED: Final = ".unfinished-"
 
@@ -84,7 +88,7 @@ class Checkpoint:
         Raises:
             CheckpointError: If some differ; names them.
         """
-        before, now = flat(self.meta["config"]), flat(config)
+        before, now = flat(self.meta["config"]), flat(json.loads(json.dumps(config)))  # where tuples are lists
         different = [
             f"{key} was {before.get(key)!r}, is {now.get(key)!r}"
             for key in sorted(before.keys() | now.keys())
@@ -96,46 +100,98 @@ class Checkpoint:
                 "Restore them, or set run to a new folder."
             )
 
-    def restore(self, model: nn.Module, ema: AveragedModel, optimizer: torch.optim.Optimizer) -> None:
-        """Put all three back as they were when the checkpoint was saved."""
-        model.load_state_dict(self.tensors("model"))
-        ema.module.load_state_dict(self.tensors("ema"))
-        ema.n_averaged.fill_(self.meta["ema_updates"])
-        optimizer.load_state_dict(_unflatten(self.tensors("optimizer"), self.meta["optimizer"]))
+    def restore(
+        self, model: nn.Module, averages: Mapping[str, AveragedModel], optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Put all back as it was when the checkpoint was saved; each process takes its part of each parameter."""
+        _load(model, self.tensors("model"))
+        for name, average in averages.items():
+            _load(average.module, self.tensors(name))
+            average.n_averaged.fill_(self.meta["ema_updates"])
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        optimizer.load_state_dict(_unflatten(self.tensors("optimizer"), self.meta["optimizer"], parameters))
 
     def field(self, *, weights: str = "ema", guidance_scale: float = 1.0, device: str | torch.device = "cpu") -> Field:
         """The network on its path; see load_field."""
-        if weights not in ("ema", "model"):
-            raise ValueError(f"load_field: weights must be 'ema' or 'model', got {weights!r}.")
+        there = [name.removesuffix(".safetensors") for name in self.meta["sha256"] if not name.startswith("optimizer")]
+        if weights not in there:
+            raise ValueError(f"load_field: weights must be one of {', '.join(sorted(there))}, got {weights!r}.")
         model = SiT(**self.meta["model"])
         model.load_state_dict(self.tensors(weights))
         model = model.to(device).eval().requires_grad_(False)
         return Field(model, from_text(self.meta["path"]), self.meta["prediction"], guidance_scale)
 
 
-def save(
-    run: str | Path,
+@dataclass(frozen=True)
+class Snapshot:
+    """All of a checkpoint, in the memory of this process, apart from what training goes on with.
+
+    Attributes:
+        tensors: For each file, its tensors by name, on the CPU.
+        meta: What is not a tensor.
+    """
+
+    tensors: Mapping[str, Mapping[str, Tensor]]
+    meta: Mapping[str, Any]
+
+    @property
+    def step(self) -> int:
+        """Number of optimizer steps made."""
+        return int(self.meta["step"])
+
+
+def snapshot(
     *,
     step: int,
     model: SiT,
-    ema: AveragedModel,
+    averages: Mapping[str, AveragedModel],
     optimizer: torch.optim.Optimizer,
     path: interpolants.Path,
     prediction: str,
     config: Mapping[str, Any],
-    seconds: float = 0.0,
-    keep: int = 2,
-) -> Path:
-    """Write the checkpoint of a step and delete all but the last ``keep``.
+    state: Mapping[str, Any],
+    keep: bool = True,
+) -> Snapshot | None:
+    """Copy the state of a run at a step; where parameters lie in parts, all processes call it together.
+
+    Args:
+        step: Number of steps made.
+        model, averages, optimizer: What is saved; the averages by their names, the first of which is "ema".
+        path, prediction: What the network means.
+        config: Settings of the run, plain data.
+        state: What else the next step depends on, and the time it took, plain data.
+        keep: Whether this process has use for it; else it takes part, and gets None.
+    """
+    optimizer_tensors, optimizer_numbers = _flatten(optimizer.state_dict())
+    files = {
+        "model": model.state_dict(),
+        **{name: average.module.state_dict() for name, average in averages.items()},
+        "optimizer": optimizer_tensors,
+    }
+    meta = {
+        "format": FORMAT,
+        "step": step,
+        "ema_updates": int(next(iter(averages.values())).n_averaged),
+        "state": dict(state),
+        "path": as_text(path),
+        "prediction": prediction,
+        "model": asdict(model.config),
+        "config": dict(config),
+        "optimizer": optimizer_numbers,
+        "versions": {"torch": torch.__version__, "interpolants": interpolants.__version__},
+    }
+    tensors = {name: {key: _copy(value, keep) for key, value in file.items()} for name, file in files.items()}
+    return Snapshot(tensors, meta) if keep else None
+
+
+def write(run: str | Path, contents: Snapshot, *, keep: int = 2, keep_every: int | None = None) -> Path:
+    """Write a checkpoint, and delete all but the last ``keep`` and those that are kept for good.
 
     Args:
         run: Folder of the run; the checkpoint lies in its ``checkpoints``.
-        step: Number of optimizer steps made.
-        model, ema, optimizer: What is saved.
-        path, prediction: What the network means.
-        config: Settings of the run, plain data.
-        seconds: Time spent training so far.
+        contents: What to write.
         keep: How many to keep, at least 1. One that is newer than this one, for instance damaged, is left alone.
+        keep_every: Those of the multiples of this step are kept for good.
 
     Returns:
         The new folder.
@@ -143,44 +199,68 @@ def save(
     Raises:
         OSError: If the disk is full or the folder cannot be written. The checkpoints before it are as they were.
     """
-    folder = Path(run) / "checkpoints" / f"step-{step:08d}"
+    folder = Path(run) / "checkpoints" / f"step-{contents.step:08d}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(_UNFINISHED + folder.name)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
-    optimizer_tensors, optimizer_numbers = _flatten(optimizer.state_dict())
-    files = {
-        "model.safetensors": model.state_dict(),
-        "ema.safetensors": ema.module.state_dict(),
-        "optimizer.safetensors": optimizer_tensors,
-    }
-    for name, tensors in files.items():
-        save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, temporary / name)
-    meta = {
-        "format": FORMAT,
-        "step": step,
-        "ema_updates": int(ema.n_averaged),
-        "seconds": seconds,
-        "path": as_text(path),
-        "prediction": prediction,
-        "model": asdict(model.config),
-        "config": dict(config),
-        "optimizer": optimizer_numbers,
-        "versions": {"torch": torch.__version__, "interpolants": interpolants.__version__},
-        "sha256": {name: sha256(temporary / name) for name in files},
-    }
+    try:
+        for name, tensors in contents.tensors.items():
+            save_file(dict(tensors), temporary / f"{name}.safetensors")
+    except SafetensorError as error:  # which wraps that of the disk
+        raise OSError(f"{temporary}: a checkpoint cannot be written, {error}.") from None
+    files = [f"{name}.safetensors" for name in contents.tensors]
+    meta = {**contents.meta, "sha256": {name: sha256(temporary / name) for name in files}}
     meta["digest"] = _digest(meta)
     (temporary / JSON_FILE).write_text(json.dumps(meta, indent=2, allow_nan=False) + "\n")
     for entry in (*temporary.iterdir(), temporary):
-        _flush(entry)
+        flush(entry)
     if folder.exists():  # Of an earlier attempt at the same step, such as a damaged one that was passed over.
         _delete(folder)
     temporary.rename(folder)
-    _flush(folder.parent)
+    flush(folder.parent)
     older = [other for other in _folders(run) if other.name < folder.name]
     for other in older[: max(0, len(older) - (keep - 1))]:
-        _delete(other)
+        if not (keep_every and int(other.name.removeprefix("step-")) % keep_every == 0):
+            _delete(other)
     return folder
+
+
+class Writer:
+    """Writes checkpoints while the training goes on, one at a time."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._writing: Future[Path] | None = None
+
+    def start(self, run: str | Path, contents: Snapshot, *, keep: int, keep_every: int | None) -> None:
+        """Write as ``write`` does, once the one before is written.
+
+        Raises:
+            OSError: If that one could not be.
+        """
+        self.wait()
+        self._writing = self._thread.submit(write, run, contents, keep=keep, keep_every=keep_every)
+
+    @property
+    def failed(self) -> bool:
+        """Whether the last one could not be written."""
+        return self._writing is not None and self._writing.done() and self._writing.exception() is not None
+
+    def check(self) -> None:
+        """Raise the OSError of a write that has failed."""
+        if self.failed:
+            self.wait()
+
+    def wait(self) -> None:
+        """Until all is on the disk.
+
+        Raises:
+            OSError: If it could not be written.
+        """
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
 
 
 def load_checkpoint(folder: str | Path) -> Checkpoint:
@@ -235,13 +315,13 @@ def load_field(
 
     Args:
         source: A run, of which the newest valid checkpoint is taken, or the folder of a checkpoint.
-        weights: "ema" or "model".
+        weights: "ema", another average such as "ema-0.999" or "ema-width-0.05", or "model".
         guidance_scale: See Field.
         device: Of the network.
 
     Raises:
         CheckpointError: If there is no valid checkpoint.
-        ValueError: If ``weights`` is neither.
+        ValueError: If it has no such ``weights``.
     """
     return find(source).field(weights=weights, guidance_scale=guidance_scale, device=device)
 
@@ -301,13 +381,26 @@ def _flatten(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], list[dict[str
     return tensors, state["param_groups"]
 
 
-def _unflatten(tensors: Mapping[str, Tensor], groups: list[dict[str, Any]]) -> dict[str, Any]:
+def _unflatten(tensors: Mapping[str, Tensor], groups: list[dict[str, Any]], parameters: list[Tensor]) -> dict[str, Any]:
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         index, name = key.split("/")
-        state.setdefault(int(index), {})[name] = value
+        state.setdefault(int(index), {})[name] = part(value, parameters[int(index)])
     tuples = [{k: tuple(v) if k == "betas" else v for k, v in group.items()} for group in groups]
     return {"state": state, "param_groups": tuples}
+
+
+def _load(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    own = module.state_dict()
+    module.load_state_dict({name: part(value, own[name]) if name in own else value for name, value in tensors.items()})
+
+
+def _copy(tensor: Tensor, keep: bool) -> Tensor:
+    """All of a tensor on the CPU, in memory of its own; or nothing."""
+    full = whole(tensor)
+    if not keep:
+        return torch.empty(0)
+    return full.clone(memory_format=torch.contiguous_format) if full.device.type == "cpu" else full.cpu().contiguous()
 
 
 def _verify(file: Path, expected: str) -> None:
@@ -324,7 +417,7 @@ def _digest(meta: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """Make a file, or the names in a folder, survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

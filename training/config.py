@@ -12,7 +12,7 @@ import warnings
 from argparse import ArgumentError
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import jsonargparse
 import torch
@@ -21,11 +21,21 @@ import interpolants
 from interpolants.time_density import TimeDensity
 from interpolants.time_grid import CHOICES as GRIDS
 from training.checkpoint import flat
+from training.coupling import CHOICES as COUPLINGS
 from training.data import NAMES, Digits, HubImages, ImageFolder, Source
+from training.ema import WIDEST
+from training.latents import NORMALIZATIONS, Latents
 from training.objectives import InterpolantLoss
+from training.record import LogConfig
 from training.samplers import ODE_METHODS, OWN_STEPS_METHODS, SDE_METHODS
+from training.sharding import CHOICES as PARALLEL
 
-PRECISIONS: Final = ("float32", "bfloat16")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+C = TypeVar("C", bound="DataclassInstance")
+
+PRECISIONS: Final = ("float32", "bfloat16", "float16")
 SCHEDULES: Final = ("constant", "cosine", "linear")
 TIMES: Final[dict[str, tuple[str, ...]]] = {
     "uniform": (), "logit_normal": ("mean", "std"), "mode": ("scale",), "cos_map": (), "cosh": (),
@@ -71,12 +81,14 @@ class DataConfig:
     """What to train on.
 
     Args:
-        name: digits; folder, of images; or datasets, for what `datasets` loads.
+        name: digits; folder, of images; datasets, for what `datasets` loads; or latents, cached.
         source: The folder; or the file, folder or name on the hub that `datasets` loads.
         split: Of datasets.
         image_column: Of datasets; null is the only column of images.
         label_column: Of datasets; null is the only column of class labels.
         flip: Whether half of the images are flipped left to right.
+        normalization: Of latents: scale, by the factor of their VAE (so is null); or per_channel.
+        vae: Of latents: what decodes samples; null is the VAE that they were encoded by.
         batch_size: Samples a step, of all processes together.
         workers: Processes beside each trainer that read ahead.
     """
@@ -87,6 +99,8 @@ class DataConfig:
     image_column: str | None = None
     label_column: str | None = None
     flip: bool = True
+    normalization: str | None = None
+    vae: str | None = None
     batch_size: int = 128
     workers: int = 0
 
@@ -94,6 +108,12 @@ class DataConfig:
         _require(self.name in NAMES, "data.name", f"one of {', '.join(NAMES)}", self.name)
         wanted = "unset for digits" if self.name == "digits" else f"set, for data.name {self.name}"
         _require((self.source is None) == (self.name == "digits"), "data.source", wanted, self.source)
+        if self.name != "latents":
+            for name in ("normalization", "vae"):
+                value = getattr(self, name)
+                _require(value is None, f"data.{name}", f"null, for data.name {self.name}", value)
+        known = self.normalization in (None, *NORMALIZATIONS)
+        _require(known, "data.normalization", f"one of {', '.join(NORMALIZATIONS)}", self.normalization)
         _require(self.batch_size >= 1, "data.batch_size", "at least 1", self.batch_size)
         _require(self.workers >= 0, "data.workers", "at least 0", self.workers)
 
@@ -145,13 +165,22 @@ class TrainingConfig:
         weight_decay: Of AdamW.
         micro_batch: Samples of a forward and backward pass on each process, several of which make a step where the
             memory is small; null is all of them.
-        clip_norm: The gradient is scaled down to this norm where it is longer.
-        ema_decay: Of the average of the weights that is sampled from.
-        precision: float32, or bfloat16 for the products of the blocks; weights, norms and sums stay in float32.
+        clip_norm: The gradient is scaled down to this norm where it is longer; null leaves it.
+        max_skipped: Steps that may be left out, of the whole run, as their loss or gradient is not finite; the next one
+            ends the run, and its batch is saved.
+        ema_decays: Of the averages of the weights; the first is the one that is sampled from.
+        ema_widths: Of averages by a power function, relative to the run, such as 0.05 and 0.1, from which
+            examples/combine_ema.py makes one of any width after training.
+        ema_snapshot_every: Steps from one snapshot of these to the next.
+        precision: float32, or bfloat16 or float16 for the products of the blocks; weights, norms and sums stay in
+            float32. With float16 the loss is scaled up, so that small gradients do not vanish.
         compile: Whether to compile the blocks; null does on an accelerator.
+        activation_checkpointing: Whether to keep only the inputs of the blocks for the backward pass: a quarter more
+            time for a fraction of the memory.
+        parallel: ddp, where each process has a copy of all; or fsdp, where it has a part of each parameter.
         checkpoint_every: Steps from one checkpoint to the next.
         keep: Checkpoints kept, the last ones.
-        log_every: Steps from one line of the log to the next.
+        keep_every: Those of the multiples of this step are kept for good; null is none.
     """
 
     steps: int = 1000
@@ -161,30 +190,45 @@ class TrainingConfig:
     decay_steps: int | None = None
     weight_decay: float = 0.0
     micro_batch: int | None = None
-    clip_norm: float = 1.0
-    ema_decay: float = 0.99
+    clip_norm: float | None = 1.0
+    max_skipped: int = 0
+    ema_decays: tuple[float, ...] = (0.99,)
+    ema_widths: tuple[float, ...] = ()
+    ema_snapshot_every: int | None = None
     precision: str = "float32"
     compile: bool | None = None
+    activation_checkpointing: bool = False
+    parallel: str = "ddp"
     checkpoint_every: int = 250
     keep: int = 2
-    log_every: int = 10
+    keep_every: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("steps", "checkpoint_every", "keep", "log_every"):
+        for name in ("steps", "checkpoint_every", "keep"):
             _require(getattr(self, name) >= 1, f"training.{name}", "at least 1", getattr(self, name))
-        if self.micro_batch is not None:
-            _require(self.micro_batch >= 1, "training.micro_batch", "at least 1, or null", self.micro_batch)
-        for name in ("warmup_steps", "weight_decay"):
+        for name in ("micro_batch", "keep_every", "ema_snapshot_every"):
+            value = getattr(self, name)
+            _require(value is None or value >= 1, f"training.{name}", "at least 1, or null", value)
+        for name in ("warmup_steps", "weight_decay", "max_skipped"):
             _require(getattr(self, name) >= 0, f"training.{name}", "at least 0", getattr(self, name))
-        for name in ("learning_rate", "clip_norm"):
-            _require(getattr(self, name) > 0, f"training.{name}", "positive", getattr(self, name))
+        _require(self.learning_rate > 0, "training.learning_rate", "positive", self.learning_rate)
+        _require(
+            self.clip_norm is None or self.clip_norm > 0, "training.clip_norm", "positive, or null", self.clip_norm
+        )
         _require(self.schedule in SCHEDULES, "training.schedule", f"one of {', '.join(SCHEDULES)}", self.schedule)
         if self.schedule == "constant":
             _require(self.decay_steps is None, "training.decay_steps", "null with a constant rate", self.decay_steps)
         else:
             after = self.decay_steps is not None and self.decay_steps > self.warmup_steps
             _require(after, "training.decay_steps", "above training.warmup_steps", self.decay_steps)
-        _require(0 <= self.ema_decay < 1, "training.ema_decay", "in [0, 1)", self.ema_decay)
+        decays, widths, every = self.ema_decays, self.ema_widths, self.ema_snapshot_every
+        right = len({*decays}) == len(decays) > 0 and all(0 <= decay < 1 for decay in decays)
+        _require(right, "training.ema_decays", "one or more different numbers in [0, 1)", decays)
+        right = len({*widths}) == len(widths) and all(0 < width <= WIDEST for width in widths)
+        _require(right, "training.ema_widths", f"different numbers in (0, {WIDEST:.4f}]", widths)
+        contract = "set where there are training.ema_widths, else null"
+        _require((every is None) == (not widths), "training.ema_snapshot_every", contract, every)
+        _require(self.parallel in PARALLEL, "training.parallel", f"one of {', '.join(PARALLEL)}", self.parallel)
         _require(self.precision in PRECISIONS, "training.precision", f"one of {', '.join(PRECISIONS)}", self.precision)
 
     def learning_rate_at(self, step: int) -> float:
@@ -291,9 +335,11 @@ class Config:
         space: In which quantity the loss measures the error; null is the usual one of the prediction.
         weight: Of the loss: min_snr, snr_truncated, edm, sigmoid or elbo, or text in t; null is 1.
         time: From which density training draws times.
+        coupling: Of data and noise: independent; or ot, by optimal transport among the samples of a class in a batch.
         model: The network.
         data: What to train on.
         training: How to train.
+        log: What the run tells of itself.
         sampling: What to sample.
     """
 
@@ -305,13 +351,16 @@ class Config:
     space: str | None = None
     weight: str | None = None
     time: TimeConfig = field(default_factory=TimeConfig)
+    coupling: str = "independent"
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    log: LogConfig = field(default_factory=LogConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
 
     def __post_init__(self) -> None:
         _require(self.seed >= 0, "seed", "at least 0", self.seed)
+        _require(self.coupling in COUPLINGS, "coupling", f"one of {', '.join(COUPLINGS)}", self.coupling)
         self.loss()  # Checks path, prediction and space where they are used.
         self.torch_device()
 
@@ -332,6 +381,8 @@ class Config:
         assert data.source is not None
         if data.name == "folder":
             return ImageFolder(data.source, size, channels, data.flip)
+        if data.name == "latents":
+            return Latents(data.source, data.normalization or NORMALIZATIONS[0], data.flip)
         columns = {"image_column": data.image_column, "label_column": data.label_column}
         return HubImages(data.source, size, channels, data.flip, split=data.split, **columns)
 
@@ -356,8 +407,12 @@ class Config:
             raise ValueError(f"config: device must be available, got {self.device!r}: {reason}") from None
 
 
-def read_config(arguments: Sequence[str] | None = None) -> Config:
-    """A Config from flags (``--config file.yaml --training.steps 5``); by default those of the command line.
+def read_config(arguments: Sequence[str] | None = None, kind: type[C] = Config) -> C:  # type: ignore[assignment]
+    """Settings from flags (``--config file.yaml --training.steps 5``); by default those of the command line.
+
+    Args:
+        arguments: The flags.
+        kind: The dataclass of the settings.
 
     Raises:
         ValueError: One line that says what is wrong; an unknown key with the nearest that there is.
@@ -366,19 +421,19 @@ def read_config(arguments: Sequence[str] | None = None) -> Config:
         exit_on_error=False, allow_abbrev=False, description="Settings, from a YAML file and flags."
     )
     parser.add_argument("--config", action="config", help="YAML file; flags after it have precedence.")
-    parser.add_class_arguments(Config)
+    parser.add_class_arguments(kind)
     try:
         settings = parser.instantiate(parser.parse_args(arguments))
     except ArgumentError as error:
-        raise ValueError(_one_line(str(error))) from None
-    return Config(**{each.name: settings[each.name] for each in dataclasses.fields(Config)})
+        raise ValueError(_one_line(str(error), list(flat(parser.get_defaults().as_dict())))) from None
+    return kind(**{each.name: settings[each.name] for each in dataclasses.fields(kind)})
 
 
-def run_script(main: Callable[[Config], None]) -> None:
+def run_script(main: Callable[[C], None], kind: type[C] = Config) -> None:  # type: ignore[assignment]
     """Call ``main`` with the settings of the command line; a user's mistake ends in one line and exit code 2."""
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     try:
-        main(read_config())
+        main(read_config(kind=kind))
     except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         if torch.distributed.is_initialized():  # whose destructors may wait for the dead
@@ -394,18 +449,18 @@ def _require(holds: bool, name: str, contract: str, value: object) -> None:
         raise ValueError(f"config: {name} must be {contract}, got {value!r}.")
 
 
-def _one_line(message: str) -> str:
+def _one_line(message: str, keys: list[str]) -> str:
     """A parser's message on one line, with the nearest valid key where one is unknown."""
     if 'Parser key "path"' in message:
         return "config: path must be the name of a path, or a mapping with alpha and sigma as text and nothing else."
     for unknown in (r"unrecognized arguments: --([\w.]+)", r"Option '([\w.]+)' is not accepted"):
         if found := re.search(unknown, message):
-            return _unknown(found[1])
+            return _unknown(found[1], keys)
     if found := re.search(r"Group '([\w.]+)' does not accept option '([\w.]+)'", message):
-        return _unknown(f"{found[1]}.{found[2]}")
+        return _unknown(f"{found[1]}.{found[2]}", keys)
     return "config: " + " ".join(message.split())
 
 
-def _unknown(key: str) -> str:
-    near = difflib.get_close_matches(key, flat(dataclasses.asdict(Config())), n=1, cutoff=0.0)
+def _unknown(key: str, keys: list[str]) -> str:
+    near = difflib.get_close_matches(key, keys, n=1, cutoff=0.0)
     return f"config: there is no setting {key!r}. Nearest: {near[0]!r}."

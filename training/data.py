@@ -1,4 +1,4 @@
-"""What is trained on: digits, a folder of images, or whatever `datasets` loads.
+"""What is trained on: digits, a folder of images, or whatever `datasets` loads; cached latents are in latents.py.
 
 A source gives the examples of some indices, and takes for each a seed for what is random about it: the flip of an
 image. So what is seen in a step depends on its number alone, whoever reads it: any rank, any worker, any part of a run.
@@ -7,10 +7,10 @@ image. So what is seen in a step depends on its number alone, whoever reads it: 
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -23,7 +23,9 @@ from training.order import ShuffledBatches, generator
 HELD_OUT_EVERY: Final = 5
 """Of the digits of each class, in scikit-learn's order, every fifth is held out, beginning with the first."""
 
-NAMES: Final = ("digits", "folder", "datasets")
+NAMES: Final = ("digits", "folder", "datasets", "latents")
+
+T = TypeVar("T")
 
 Seed = tuple[int, int]
 """Of a run, and of the place of an example in the order of all that it sees."""
@@ -122,9 +124,13 @@ class Images:
         size: Height and width.
         channels: 3 for RGB, or 1 for grey.
         flip: Whether to flip half of them.
+
+    Attributes:
+        classes: Names of the classes, where they have any.
     """
 
     num_classes: int
+    classes: list[str]
 
     def __init__(self, size: int, channels: int, flip: bool) -> None:
         if channels not in (1, 3):
@@ -248,10 +254,11 @@ class HubImages(Images):
         if labels or label_column:
             self.label_column = _only(label_column, labels, "label_column", rows.column_names)
         self.rows = rows.cast_column(self.image_column, datasets.Image(decode=False))
-        self.num_classes = 0
+        self.num_classes, self.classes = 0, []
         if self.label_column is not None:
             kind = rows.features[self.label_column]
             self.num_classes = getattr(kind, "num_classes", None) or 1 + max(rows[self.label_column])
+            self.classes = list(getattr(kind, "names", None) or [])
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -327,20 +334,25 @@ class Steps(Dataset[Batch]):
 
     def read(self, first: int, last: int, workers: int = 0, pin_memory: bool = False) -> Iterator[Batch]:
         """The batches of the steps first, ..., last - 1, by so many processes beside this one, ahead of time."""
-        return iter(
-            DataLoader(
-                self,
-                batch_size=None,
-                sampler=range(first, last),
-                num_workers=workers,
-                pin_memory=pin_memory,
-                worker_init_fn=_leave_signals_to_the_trainer,
-            )
+        return read_ahead(self, range(first, last), workers, pin_memory)
+
+
+def read_ahead(dataset: Dataset[T], keys: Iterable[Any], workers: int, pin_memory: bool = False) -> Iterator[T]:
+    """``dataset[key]`` for each key, in their order, by so many processes beside this one, ahead of time."""
+    return iter(
+        DataLoader(
+            dataset,
+            batch_size=None,
+            sampler=keys,
+            num_workers=workers,
+            pin_memory=pin_memory,
+            worker_init_fn=_leave_signals_to_the_first,
         )
+    )
 
 
-def _leave_signals_to_the_trainer(worker: int) -> None:
-    """It finishes the step and stops the workers; a Ctrl-C reaches all of them at once."""
+def _leave_signals_to_the_first(worker: int) -> None:
+    """It finishes what it is at and stops the workers; a Ctrl-C reaches all of them at once."""
     torch.set_num_threads(1)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

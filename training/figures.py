@@ -82,6 +82,27 @@ def trajectory_figure(trajectories: Mapping[str, Tensor], times: Sequence[float]
     return figure
 
 
+def reconstruction_figure(panels: Mapping[str, tuple[Tensor, Tensor]], labels: Sequence[object]) -> Figure:
+    """Images above what became of them, above the difference, where grey is none: one column an image.
+
+    Args:
+        panels: Originals and reconstructions by the title of their panel, in [-1, 1], each of shape (N, C, H, W).
+        labels: Of the columns.
+    """
+    figure = Figure(
+        figsize=(1.0 + 1.6 * len(labels), len(panels) * (0.6 + 4.8)),
+        layout=ConstrainedLayoutEngine(compress=True, hspace=0.05),
+    )
+    for axes, (name, (originals, decoded)) in zip(
+        np.ravel(figure.subplots(len(panels), 1)), panels.items(), strict=True
+    ):
+        _show(axes, torch.stack([originals, decoded, decoded - originals]))
+        _label_tiles(axes.set_xticks, [str(label) for label in labels], decoded.shape[-1])
+        _label_tiles(axes.set_yticks, ["original", "decoded", "difference"], decoded.shape[-2])
+        axes.set_title(name, fontsize=11, color=INK, pad=10)
+    return figure
+
+
 def path_figure(path: Path, ws: Mapping[str, DiffusionLike]) -> Figure:
     """alpha and sigma, the log signal-to-noise ratio, and choices of the SDE's squared noise amplitude w.
 
@@ -123,8 +144,9 @@ def loss_figure(log: Sequence[Mapping[str, float]]) -> Figure:
     """The training loss of each logged step, and its running mean.
 
     Args:
-        log: Lines of a trainer's log, with "step" and "loss".
+        log: Lines of metrics.jsonl, with "step" and "loss"; those whose loss was not finite, None, are left out.
     """
+    log = [line for line in log if line["loss"] is not None]
     steps = np.array([line["step"] for line in log])
     losses = np.array([line["loss"] for line in log])
     half = len(losses) // 40

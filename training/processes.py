@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime
 import os
 import re
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,6 +50,14 @@ class Processes:
         if self.count > 1:
             dist.all_reduce(values)
         return values.cpu() / self.count
+
+    def gather(self, part: torch.Tensor) -> torch.Tensor:
+        """The parts of all processes, in their order, along the first dimension; they have equal shapes."""
+        if self.count == 1:
+            return part
+        parts = [torch.empty_like(part) for _ in range(self.count)]
+        dist.all_gather(parts, part.contiguous())
+        return torch.cat(parts)
 
     def any(self, flag: bool) -> bool:
         """Whether one of them says so."""
@@ -95,6 +105,22 @@ def _initialize(backend: str) -> None:
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     store = dist.PrefixStore(f"attempt {attempt}", store)  # type: ignore[attr-defined]
     dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=TIMEOUT)
+
+
+@contextmanager
+def stop_signals() -> Iterator[list[str]]:
+    """Collect the names of SIGINT and SIGTERM instead of dying of them; only the main thread can."""
+    caught: list[str] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield caught
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(n, lambda got, _: caught.append(signal.Signals(got).name)) for n in numbers]
+    try:
+        yield caught
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 def leave() -> None:

@@ -3,40 +3,58 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
-import json
 import math
-import os
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, NamedTuple, cast
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
-from models import create_model
+from models import SiT, create_model
 from training import checkpoint
 from training.checkpoint import Checkpoint
 from training.config import Config
+from training.coupling import optimal_transport
 from training.data import Batch, Source, Steps
-from training.ema import make_ema
+from training.ema import WIDTH, make_averages, save_snapshot
+from training.fields import Field
 from training.images import to_unit_range
+from training.latents import Latents
+from training.loss_scale import LossScale
+from training.meters import LossByTime, Meter
 from training.order import ShuffledBatches, derived_seed
-from training.processes import join
+from training.preview import sample_picture
+from training.processes import join, stop_signals
+from training.record import METRICS_FILE, Recorder
+from training.sharding import replicate, shard, sum_gradients, whole
 
 MAY_DIFFER: Final = (
-    "run", "device", "data.workers", "sampling.", "training.steps", "training.micro_batch", "training.checkpoint_every",
-    "training.keep", "training.log_every",
+    "run", "device", "log.", "data.workers", "data.vae", "sampling.", "training.steps", "training.micro_batch",
+    "training.max_skipped", "training.activation_checkpointing", "training.parallel", "training.checkpoint_every",
+    "training.keep",
 )  # fmt: skip
 """Settings that may change from one part of a run to the next: they do not change the weights after a given step, but
 for the order of a sum over the batch."""
+
+
+class Drawn(NamedTuple):
+    """What a step sees: data and noise, shape (batch, C, H, W), times and labels, shape (batch,), or no labels."""
+
+    data: Tensor
+    noise: Tensor
+    t: Tensor
+    y: Tensor | None
+
+    def split(self, size: int | None) -> list[Drawn]:
+        """In parts of at most so many; None is one."""
+        size = size or len(self.data)
+        parts = [slice(start, start + size) for start in range(0, len(self.data), size)]
+        return [Drawn(self.data[p], self.noise[p], self.t[p], None if self.y is None else self.y[p]) for p in parts]
 
 
 class Trainer:
@@ -49,8 +67,9 @@ class Trainer:
         config: The settings; the folder ``config.run`` decides whether this is a new run.
 
     Attributes:
-        model, ema, optimizer: What is trained.
-        step: Number of optimizer steps made.
+        model, averages, optimizer: What is trained; the averages of its weights by name, "ema" the first.
+        step: Number of steps made.
+        skipped: Number of those that were left out, as their loss or gradient was not finite.
         seconds: Time spent training, over all parts of the run.
 
     Raises:
@@ -67,22 +86,24 @@ class Trainer:
         self.steps = Steps(self.source, self.order, self.processes.rank, self.processes.count)
         self._batches: Iterator[Batch] | None = None
         self.loss = config.loss()
-        torch.manual_seed(derived_seed(config.seed, "weights"))
-        self.model = create_model(**dataclasses.asdict(config.model)).to(self.device)
-        _check_fit(config, self.source)
-        self.ema = make_ema(self.model, config.training.ema_decay)
-        self.optimizer = torch.optim.AdamW(
-            self.model.parameters(),
-            lr=config.training.learning_rate,
-            weight_decay=config.training.weight_decay,
-            fused=True,
-        )
-        chosen = config.training.compile
-        if chosen or (chosen is None and self.device.type != "cpu"):
+        self.model, settings = self._fresh_model(), config.training
+        self.averages = make_averages(self.model, settings.ema_decays, settings.ema_widths)
+        if settings.compile or (settings.compile is None and self.device.type != "cpu"):
             self.model.compile_blocks()
-        self.network: nn.Module = self.model
-        if self.processes.count > 1:
-            self.network = DistributedDataParallel(self.model, gradient_as_bucket_view=True)
+        self.sharded = settings.parallel == "fsdp" and self.processes.count > 1
+        if self.sharded:
+            shard(self.model, self.processes)
+            for average in self.averages.values():
+                shard(cast(SiT, average.module), self.processes)
+        self.network: nn.Module = self.model if self.sharded else replicate(self.model, self.processes)
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+        )
+        self.loss_scale = LossScale(2.0**16 if settings.precision == "float16" else 1.0)
+        self.skipped, self._writer, self.loss_by_time = 0, checkpoint.Writer(), LossByTime(self.device)
+        self._decode = None
+        if isinstance(self.source, Latents) and config.log.samples_every:
+            self._decode = self.source.decoder(config.data.vae, self.device)
         self.step, self.seconds = 0, 0.0
         if self.processes.is_first:
             checkpoint.remove_unfinished(self.run)
@@ -90,10 +111,17 @@ class Trainer:
         if (found := checkpoint.latest(self.run)) is not None:
             self._resume(found)
 
+    def _fresh_model(self) -> SiT:
+        torch.manual_seed(derived_seed(self.config.seed, "weights"))
+        model = create_model(**dataclasses.asdict(self.config.model)).to(self.device)
+        _check_fit(self.config, self.source)
+        model.activation_checkpointing = self.config.training.activation_checkpointing
+        return model
+
     @property
-    def log_file(self) -> Path:
-        """One line of JSON each ``log_every`` steps: step, loss, grad_norm, learning_rate, seconds."""
-        return self.run / "log.jsonl"
+    def metrics_file(self) -> Path:
+        """A line of JSON each ``log.every`` steps."""
+        return self.run / METRICS_FILE
 
     @property
     def unreadable_file(self) -> Path:
@@ -108,35 +136,34 @@ class Trainer:
 
         Raises:
             ConnectionError: If another of the processes has died.
-            FloatingPointError: If the loss or the gradient is not finite; the weights are as before the step, and the
-                last checkpoint is intact.
+            FloatingPointError: If the loss or the gradient is not finite, and no more steps may be left out; weights
+                are as before the step, the last checkpoint is intact, the batch is saved.
             OSError: If a checkpoint cannot be written.
         """
-        steps, first = self.config.training.steps, self.processes.is_first
+        steps, config = self.config.training.steps, dataclasses.asdict(self.config)
         if self.step >= steps:
-            self._say(f"done: {self.run} has made {self.step} of {steps} steps")
+            if self.processes.is_first:
+                print(f"done: {self.run} has made {self.step} of {steps} steps")
             return True
-        self.run.mkdir(parents=True, exist_ok=True)
-        if first:
-            _keep_lines(self.log_file, self.step)
-        log_file = self.log_file if first else Path(os.devnull)
-        try:
-            with self.processes.together(), _stop_signals() as caught, log_file.open("a", buffering=1) as log:
-                self._steps(steps, log.write, lambda: self.processes.any(bool(caught)))
-        finally:
-            self._batches = None  # which ends the workers
-        if self.step < steps:
-            reason = caught[0] if caught else "a signal to another process"
-            self._say(f"stopped by {reason} after step {self.step} of {steps}, saved. The same command resumes.")
+        recorder = Recorder(self.run, self.config.log, config, self.processes, self.step)
+        with recorder, self.processes.together(), stop_signals() as caught:
+            recorder.note(f"goes on after step {self.step} of {steps}" if self.step else f"begins {steps} steps")
+            try:
+                self._steps(steps, recorder, lambda: self.processes.any(bool(caught)))
+            finally:
+                self._batches = None  # which ends the workers
+                self._writer.wait()
+            if self.step < steps:
+                reason = caught[0] if caught else "a signal to another process"
+                recorder.say(f"stopped by {reason} after step {self.step} of {steps}, saved. The same command resumes.")
+            else:
+                recorder.note(f"made {steps} steps")
         return self.step >= steps
 
-    def _say(self, message: str) -> None:
-        if self.processes.is_first:
-            print(message)
-
-    def _steps(self, steps: int, log: Callable[[str], Any], stopped: Callable[[], bool]) -> None:
-        settings = self.config.training
-        started = time.perf_counter() - self.seconds
+    def _steps(self, steps: int, recorder: Recorder, stopped: Callable[[], bool]) -> None:
+        settings, log = self.config.training, self.config.log
+        started, skipped = time.perf_counter() - self.seconds, self.skipped
+        meter = Meter(self.model, self.order.batch_size, self.processes, self.step)
         begun, desc, quiet = self.step, str(self.run), not self.processes.is_first
         with tqdm(total=steps, initial=begun, unit="step", desc=desc, mininterval=0.5, disable=quiet) as bar:
             last = False
@@ -145,41 +172,92 @@ class Trainer:
                 self.seconds = time.perf_counter() - started
                 bar.set_postfix(loss=f"{line['loss']:.3f}", refresh=False)
                 bar.update()
+                if self.skipped > skipped:
+                    skipped = self.skipped
+                    recorder.say(f"step {self.step} left out: loss {line['loss']}, gradient norm {line['grad_norm']}")
                 last = stopped() or self.step == steps
-                if self.step == steps or self.step % settings.log_every == 0:
-                    log(json.dumps({**line, "seconds": round(self.seconds, 3)}) + "\n")
-                if last or self.step % settings.checkpoint_every == 0:
-                    self.save()
+                if self.step == steps or self.step % log.every == 0:
+                    by_time, speed = self.loss_by_time.read(self.processes), meter.read(self.step)
+                    recorder.scalars(self.step, {**line, **by_time, **speed, "seconds": round(self.seconds, 3)})
+                with meter.paused():
+                    self._keep(recorder, checkpoint=last or self.step % settings.checkpoint_every == 0)
+                self._writer.check()
+
+    def _keep(self, recorder: Recorder, *, checkpoint: bool) -> None:
+        """Write what is due after a step: a picture of samples, a snapshot of averages, a checkpoint."""
+        if _is_due(self.step, self.config.log.samples_every):
+            self._draw(recorder)
+        if _is_due(self.step, self.config.training.ema_snapshot_every):
+            self._save_snapshot()
+        if checkpoint:
+            self.save()
+            recorder.note(f"saves step {self.step}")
 
     def train_step(self) -> dict[str, float]:
-        """One step; returns its number (the first is 1), loss, gradient norm before clipping, and learning rate."""
-        config = self.config.training
-        learning_rate = config.learning_rate_at(self.step)
+        """One step; returns its loss, gradient norm before clipping, and learning rate.
+
+        If not all of them are finite, the weights are as they were.
+        """
+        learning_rate = self.config.training.learning_rate_at(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
+        drawn = self._drawn(self._read())
+        loss, norm = self.processes.mean(torch.stack([self._backward(drawn), self._clipped_norm()])).tolist()
+        if math.isfinite(loss) and math.isfinite(norm):
+            self.optimizer.step()
+            for average in self.averages.values():
+                average.update_parameters(self.model)
+        else:
+            self._leave_out(drawn, loss, norm)
+        self.loss_scale.update(math.isfinite(norm))
+        self.step += 1
+        line = {"loss": loss, "grad_norm": norm, "learning_rate": learning_rate}
+        return line | ({"loss_scale": self.loss_scale.value} if self.config.training.precision == "float16" else {})
+
+    def _backward(self, drawn: Drawn) -> Tensor:
+        """Leave the gradient of the mean loss over the batch of all processes, scaled; returns that of this one."""
         self.model.train()
         if self.model.y_embedder is not None:
             self.model.y_embedder.eval()  # labels are dropped in _drawn
         self.optimizer.zero_grad()
-        parts = list(zip(*(_split(tensor, config.micro_batch) for tensor in self._drawn(self._read())), strict=True))
-        losses = []
+        parts, losses = drawn.split(self.config.training.micro_batch), []
         for number, (data, noise, t, y) in enumerate(parts, start=1):
-            with self._gradients_summed(last=number == len(parts)), self._precision():
-                loss = self.loss(self.network, data, y, noise=noise, t=t).sum() / self.steps.share
-                loss.backward()  # type: ignore[no-untyped-call]
+            sum_gradients(self.network, last=number == len(parts))
+            with self._precision():
+                each = self.loss(self.network, data, y, noise=noise, t=t)
+            self.loss_by_time.add(t, each)
+            loss = each.sum() / self.steps.share
+            (loss * self.loss_scale.value).backward()  # type: ignore[no-untyped-call]
             losses.append(loss.detach())
-        total = self.processes.mean(torch.stack(losses).sum()).item()
-        norm = clip_grad_norm_(self.model.parameters(), config.clip_norm)
-        line = {"step": self.step + 1, "loss": total, "grad_norm": norm.item(), "learning_rate": learning_rate}
-        if not (math.isfinite(line["loss"]) and math.isfinite(line["grad_norm"])):
-            raise FloatingPointError(
-                f"training: loss and gradient must be finite, got {line['loss']} and norm {line['grad_norm']} at step "
-                f"{self.step + 1}. Lower training.learning_rate, or lengthen training.warmup_steps."
-            )
-        self.optimizer.step()
-        self.ema.update_parameters(self.model)
-        self.step += 1
-        return line
+        return torch.stack(losses).sum()
+
+    def _clipped_norm(self) -> Tensor:
+        """Of the gradient of all, which is then no longer scaled, nor longer than clip_norm."""
+        if self.loss_scale.value != 1.0:
+            gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+            torch._foreach_mul_(gradients, 1 / self.loss_scale.value)
+        return whole(clip_grad_norm_(self.model.parameters(), self.config.training.clip_norm or math.inf))
+
+    def _leave_out(self, drawn: Drawn, loss: float, norm: float) -> None:
+        """Count a step that is not made, or end the run.
+
+        Raises:
+            FloatingPointError: If there were too many.
+        """
+        number = self.step + 1
+        if math.isfinite(loss) and self.loss_scale.value > 1.0:
+            return  # the scale was too large
+        self.skipped += 1
+        if self.skipped <= self.config.training.max_skipped:
+            return
+        folder = self.run / f"nonfinite-step-{number:08d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {name: value.contiguous() for name, value in drawn._asdict().items() if value is not None}
+        save_file(tensors, folder / f"process-{self.processes.rank}.safetensors")
+        raise FloatingPointError(
+            f"training: loss and gradient must be finite, got {loss} and norm {norm} at step {number}; its batch is in "
+            f"{folder}. Lower training.learning_rate, lengthen training.warmup_steps, or raise training.max_skipped."
+        )
 
     def _read(self) -> Batch:
         """This process's part of the batch of the step."""
@@ -192,92 +270,87 @@ class Trainer:
                 file.writelines(f"{name}\n" for name in batch.unreadable)
         return batch
 
-    def _drawn(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """Data, noise, times and labels, some replaced by the null class: this process's part of what is drawn for the
-        batch of all, so that the step is the same for any number of processes.
+    def _drawn(self, batch: Batch) -> Drawn:
+        """What the step sees, some labels replaced by the null class.
+
+        It is this process's part of what is drawn for the batch of all, so that the step is the same for any number of
+        processes.
         """
         data = to_unit_range(batch.data.to(self.device, non_blocking=True))
         whole = data.new_empty(()).expand(self.order.batch_size, *data.shape[1:])
         mine = slice(self.steps.rank * self.steps.share, (self.steps.rank + 1) * self.steps.share)
         torch.manual_seed(derived_seed(self.config.seed, "step", self.step))
-        noise, t = torch.randn(whole.shape, device=self.device)[mine], self.loss.sample_times(whole)[mine]
-        if self.config.model.num_classes == 0:
-            return data, noise, t, None
-        dropped = torch.rand(len(whole), device=self.device)[mine] < self.config.model.class_dropout
-        y = batch.labels.to(self.device, non_blocking=True)
-        return data, noise, t, y.masked_fill(dropped, self.config.model.num_classes)
+        noise, t = torch.randn(whole.shape, device=self.device), self.loss.sample_times(whole)[mine]
+        y = batch.labels.to(self.device, non_blocking=True) if self.config.model.num_classes else None
+        if self.config.coupling == "ot":
+            labels = None if y is None else self.processes.gather(y)
+            noise = noise[optimal_transport(self.processes.gather(data), noise, labels).to(self.device)]
+        if y is not None:
+            dropped = torch.rand(len(whole), device=self.device)[mine] < self.config.model.class_dropout
+            y = y.masked_fill(dropped, self.config.model.num_classes)
+        return Drawn(data, noise[mine], t, y)
 
     def _precision(self) -> torch.autocast:
-        enabled = self.config.training.precision == "bfloat16"
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
-
-    def _gradients_summed(self, *, last: bool) -> AbstractContextManager[None]:
-        """Processes exchange gradients in the last backward pass of a step alone."""
-        if last or not isinstance(self.network, DistributedDataParallel):
-            return nullcontext()
-        return self.network.no_sync()
+        precision = self.config.training.precision
+        return torch.autocast(self.device.type, dtype=getattr(torch, precision), enabled=precision != "float32")
 
     def save(self) -> None:
-        """Write a checkpoint of the current step, by the first process."""
-        if self.processes.is_first:
-            self._save()
-        self.processes.wait()
-
-    def _save(self) -> None:
-        checkpoint.save(
-            self.run,
+        """Write a checkpoint of the current step, by the first process, while the training goes on."""
+        if not (self.processes.is_first or self.sharded):
+            return
+        contents = checkpoint.snapshot(
             step=self.step,
             model=self.model,
-            ema=self.ema,
+            averages=self.averages,
             optimizer=self.optimizer,
             path=self.loss.path,
             prediction=self.loss.prediction,
             config=dataclasses.asdict(self.config),
-            seconds=self.seconds,
-            keep=self.config.training.keep,
+            state={"seconds": self.seconds, "skipped": self.skipped, "loss_scale": dataclasses.asdict(self.loss_scale)},
+            keep=self.processes.is_first,
         )
+        if contents is not None:
+            settings = self.config.training
+            self._writer.start(self.run, contents, keep=settings.keep, keep_every=settings.keep_every)
+
+    def _save_snapshot(self) -> None:
+        """Keep the averages from which others are made after training."""
+        weights = {
+            name: {key: whole(value) for key, value in average.module.state_dict().items()}
+            for name, average in self.averages.items()
+            if name.startswith(WIDTH)
+        }
+        if self.processes.is_first:
+            save_snapshot(self.run, self.step, weights)
+
+    def _draw(self, recorder: Recorder) -> None:
+        """Samples of the average of the weights, from the same noise each time; where it lies in parts, by all."""
+        if not (self.processes.is_first or self.sharded):
+            return
+        model, settings, number = self.averages["ema"].module, self.config.sampling, self.config.log.samples
+        field = Field(model, self.loss.path, self.loss.prediction, settings.guidance_scale)
+        classes = self.config.model.num_classes
+        picture = sample_picture(
+            field,
+            (number, *self.model.input_shape),
+            settings.ode,
+            y=torch.arange(number, device=self.device) % classes if classes else None,
+            seed=settings.seed,
+            device=self.device,
+            decode=self._decode,
+        )
+        recorder.image("samples", self.step, picture)
 
     def _resume(self, found: Checkpoint) -> None:
         found.require_settings(dataclasses.asdict(self.config), but=MAY_DIFFER)
-        found.restore(self.model, self.ema, self.optimizer)
-        self.step, self.seconds = found.step, float(found.meta["seconds"])
+        found.restore(self.model, self.averages, self.optimizer)
+        state = found.meta["state"]
+        self.step, self.seconds, self.skipped = found.step, float(state["seconds"]), int(state["skipped"])
+        self.loss_scale = LossScale(**state["loss_scale"])
 
 
-def read_log(file: str | Path) -> list[dict[str, float]]:
-    """The lines of a log; a last one that a kill cut short is left out."""
-    lines = Path(file).read_text().split("\n")[:-1]
-    return [json.loads(line) for line in lines]
-
-
-def _keep_lines(file: Path, last_step: int) -> None:
-    """Drop what was logged after the checkpoint that is resumed from: those steps are made again."""
-    if not file.exists():
-        return
-    kept = [json.dumps(line) + "\n" for line in read_log(file) if line["step"] <= last_step]
-    temporary = file.with_suffix(".unfinished")
-    temporary.write_text("".join(kept))
-    os.replace(temporary, file)
-
-
-@contextmanager
-def _stop_signals() -> Iterator[list[str]]:
-    """Collect the names of SIGINT and SIGTERM instead of dying of them; only the main thread can."""
-    caught: list[str] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield caught
-        return
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(n, lambda got, _: caught.append(signal.Signals(got).name)) for n in numbers]
-    try:
-        yield caught
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
-
-
-def _split(tensor: Tensor | None, size: int | None) -> Iterator[Tensor | None]:
-    """In parts of at most so many; nothing in nothing for each."""
-    return itertools.repeat(None) if tensor is None else iter(tensor.split(size or len(tensor)))  # type: ignore[no-untyped-call]
+def _is_due(step: int, every: int | None) -> bool:
+    return every is not None and step % every == 0
 
 
 def _check_fit(config: Config, source: Source) -> None:

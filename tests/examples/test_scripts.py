@@ -11,8 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from training.checkpoint import latest
+from training import Field
+from training.checkpoint import latest, load_field
 from training.data import digits
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -89,6 +91,19 @@ def test_a_run_is_not_sampled_as_if_it_were_another(run, name, capsys):
     )
 
 
+def test_averages_of_any_width_are_made_after_training(tmp_path, capsys):
+    flags = ("--training.ema_widths=[0.1, 0.2]", "--training.ema_snapshot_every=1")
+    assert call("train.py", *arguments(tmp_path, *flags)) == 0
+    made = ("--run", str(tmp_path), "--output", str(tmp_path / "made"))
+    assert call("combine_ema.py", *made, "--width", "0.2") == 0
+    assert "the average of width 0.2; its profile is 0.0 % off" in capsys.readouterr().out
+    made_field, tracked = Field.from_pretrained(tmp_path / "made"), load_field(tmp_path, weights="ema-width-0.2")
+    for name, value in tracked.model.state_dict().items():
+        torch.testing.assert_close(made_field.model.state_dict()[name], value, atol=1e-3, rtol=1e-3)
+    assert call("combine_ema.py", *made, "--width", "0.2", "--step", "7") == 2
+    assert "step must be one of the snapshots" in capsys.readouterr().err
+
+
 def test_samples_of_another_checkpoint_are_not_measured(run, tmp_path, capsys):
     for kind in ("ode", "sde"):
         (tmp_path / f"samples_{kind}.npz").write_bytes((run / f"samples_{kind}.npz").read_bytes())
@@ -148,7 +163,7 @@ def test_sigterm_saves_and_the_same_command_resumes(tmp_path, capsys):
         [sys.executable, EXAMPLES / "train.py", *flags], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as process:
         deadline = time.monotonic() + 120
-        while not ((log := tmp_path / "log.jsonl").exists() and log.stat().st_size) and time.monotonic() < deadline:
+        while not ((log := tmp_path / "metrics.jsonl").exists() and log.stat().st_size) and time.monotonic() < deadline:
             time.sleep(0.05)
         process.send_signal(signal.SIGTERM)
         said, _ = process.communicate(timeout=60)

@@ -1,6 +1,7 @@
 import json
 import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,11 @@ from hypothesis import strategies as st
 import interpolants as ip
 from models import SiT
 from training import checkpoint
-from training.checkpoint import CheckpointError, latest, load_checkpoint, load_field, remove_unfinished, save
-from training.ema import make_ema
+from training.checkpoint import CheckpointError, latest, load_checkpoint, load_field, remove_unfinished, snapshot, write
+from training.ema import make_averages
 
-FILES = ("model.safetensors", "ema.safetensors", "optimizer.safetensors", "checkpoint.json")
+AVERAGES = ("ema", "ema-0.5", "ema-width-0.1")
+FILES = ("checkpoint.json", *(f"{name}.safetensors" for name in ("model", "optimizer", *AVERAGES)))
 X, T, Y = torch.linspace(-1, 1, 48).view(3, 1, 4, 4), torch.tensor([0.1, 0.5, 0.9]), torch.tensor([0, 1, 2])
 
 
@@ -26,7 +28,7 @@ class Run:
         self.model = SiT(input_size=4, patch_size=2, in_channels=1, hidden_size=8, depth=1, num_heads=2, num_classes=3)
         for parameter in self.model.parameters():  # A fresh network returns zero, whatever its other weights.
             parameter.data.add_(0.1 * torch.randn_like(parameter))
-        self.ema = make_ema(self.model, 0.9)
+        self.averages = make_averages(self.model, [0.9, 0.5], [0.1])
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=0.01)
         self.step = 0
 
@@ -36,20 +38,28 @@ class Run:
             self.optimizer.zero_grad()
             (self.model(X, T, Y) - 1).square().mean().backward()
             self.optimizer.step()
-            self.ema.update_parameters(self.model)
+            for average in self.averages.values():
+                average.update_parameters(self.model)
             self.step += 1
         return self
 
-    def save(self, folder: Path, **changes) -> Path:
-        arguments = {"path": ip.linear(), "prediction": "velocity", "config": {"seed": 0}, "keep": 2} | changes
-        return save(
-            folder, step=self.step, model=self.model, ema=self.ema, optimizer=self.optimizer, seconds=1.5, **arguments
+    def snapshot(self, **changes):
+        arguments = {"path": ip.linear(), "prediction": "velocity", "config": {"seed": 0}, "state": {"seconds": 1.5}}
+        return snapshot(
+            step=self.step,
+            model=self.model,
+            averages=self.averages,
+            optimizer=self.optimizer,
+            **arguments | changes,
         )
+
+    def save(self, folder: Path, keep: int = 2, keep_every: int | None = None, **changes) -> Path:
+        return write(folder, self.snapshot(**changes), keep=keep, keep_every=keep_every)
 
     def bits(self) -> dict[tuple, bytes]:
         states = {
             "model": self.model.state_dict(),
-            "ema": self.ema.state_dict(),
+            **{name: average.state_dict() for name, average in self.averages.items()},
             **self.optimizer.state_dict()["state"],
         }
         return {(of, name): value.numpy().tobytes() for of, state in states.items() for name, value in state.items()}
@@ -60,7 +70,7 @@ def test_a_restored_run_is_the_same_to_the_bit_and_goes_on_so(tmp_path):
     run.save(tmp_path)
     other = Run().train(1)
     found = latest(tmp_path)
-    found.restore(other.model, other.ema, other.optimizer)
+    found.restore(other.model, other.averages, other.optimizer)
     other.step = found.step
     assert other.bits() == run.bits()
     assert other.optimizer.state_dict()["param_groups"] == run.optimizer.state_dict()["param_groups"]
@@ -85,12 +95,15 @@ def test_a_field_is_ready_to_sample_from(tmp_path, path):
         field = load_field(source, guidance_scale=2.0)
         assert (field.path, field.prediction, field.guidance_scale) == (path, "noise", 2.0)
         assert field.path.name == path.name
-        assert torch.equal(field.model(X, T, Y), run.ema.module.eval()(X, T, Y))
+        assert torch.equal(field.model(X, T, Y), run.averages["ema"].module.eval()(X, T, Y))
         assert not field.model.training
+    for name in AVERAGES:
+        average = load_field(tmp_path, weights=name).model(X, T, Y)
+        assert torch.equal(average, run.averages[name].module.eval()(X, T, Y))
     last = load_field(tmp_path, weights="model").model(X, T, Y)
     assert torch.equal(last, run.model.eval()(X, T, Y))
     assert not torch.equal(last, field.model(X, T, Y))
-    with pytest.raises(ValueError, match="weights must be 'ema' or 'model', got 'raw'"):
+    with pytest.raises(ValueError, match=r"weights must be one of ema, ema-0\.5, ema-width-0\.1, model, got 'raw'"):
         load_field(tmp_path, weights="raw")
 
 
@@ -101,6 +114,41 @@ def test_the_last_ones_are_kept(tmp_path, keep):
         run.train().save(tmp_path, keep=keep)
         kept = sorted(p.name for p in (tmp_path / "checkpoints").iterdir())
         assert kept == [f"step-{k:08d}" for k in range(max(1, step - keep + 1), step + 1)]
+
+
+def test_every_so_many_are_kept_for_good(tmp_path):
+    run = Run()
+    for _ in range(8):
+        run.train().save(tmp_path, keep=1, keep_every=3)
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == [f"step-{k:08d}" for k in (3, 6, 8)]
+
+
+def test_training_goes_on_while_a_checkpoint_is_written(tmp_path):
+    """What is written is the state when it was asked for, whatever happens to the weights meanwhile."""
+    run, writer = Run().train(2), checkpoint.Writer()
+    contents, bits = run.snapshot(), run.bits()
+    run.train()
+    writer.start(tmp_path, contents, keep=2, keep_every=None)
+    run.train()
+    writer.wait()
+    other, found = Run(), latest(tmp_path)
+    found.restore(other.model, other.averages, other.optimizer)
+    assert (found.step, other.bits()) == (2, bits)
+    assert run.bits() != bits
+
+
+def test_a_write_that_fails_beside_the_training_is_told(tmp_path):
+    run, writer = Run().train(), checkpoint.Writer()
+    (tmp_path / "checkpoints").write_text("a file where the folder should be")
+    writer.start(tmp_path, run.snapshot(), keep=1, keep_every=None)
+    with pytest.raises(FileExistsError, match="checkpoints"):
+        writer.wait()
+    writer.check()  # it is told once
+    writer.start(tmp_path, run.snapshot(), keep=1, keep_every=None)
+    while not writer.failed:
+        time.sleep(0.001)
+    with pytest.raises(FileExistsError, match="checkpoints"):
+        writer.check()
 
 
 class KillError(BaseException):
@@ -260,8 +308,8 @@ def test_no_flipped_bit_in_the_json_passes_unless_it_means_the_same(saved, data)
 
 
 def test_a_format_of_the_future_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "FORMAT", 2)
+    monkeypatch.setattr(checkpoint, "FORMAT", 3)
     folder = Run().train().save(tmp_path)
     monkeypatch.undo()
-    with pytest.raises(CheckpointError, match="format must be 1, got 2"):
+    with pytest.raises(CheckpointError, match="format must be 2, got 3"):
         load_checkpoint(folder)

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import math
 from pathlib import Path
 
@@ -12,12 +13,27 @@ from training.config import Config, ODEConfig, PathText, SDEConfig, TrainingConf
 DIGITS = Path(__file__).parents[2] / "examples" / "configs" / "digits.yaml"
 
 
-def test_the_example_says_what_is_read():
+CONFIGS = sorted(DIGITS.parent.glob("*.yaml"))
+
+
+@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
+def test_an_example_says_what_is_read(file):
     written, read = (
-        flat(yaml.safe_load(DIGITS.read_text())),
-        flat(dataclasses.asdict(read_config(["--config", str(DIGITS)]))),
+        flat(yaml.safe_load(file.read_text())),
+        flat(json.loads(json.dumps(dataclasses.asdict(read_config(["--config", str(file)]))))),
     )
-    assert written.items() <= read.items()
+    assert written == {key: read[key] for key in written}
+
+
+def test_the_examples_are_of_the_sizes_that_they_are_named_for():
+    assert [file.stem for file in CONFIGS] == [
+        "cifar10-pixel", "digits", *(f"imagenet256-{size}" for size in ("B", "L", "S", "XL")), "imagenet512-XL",
+    ]  # fmt: skip
+    for file in CONFIGS[2:]:
+        config = read_config(["--config", str(file)])
+        size = file.stem.split("-")[1]
+        side = 32 if "256" in file.stem else 64
+        assert (config.model.name, config.model.input_size, config.run) == (f"SiT-{size}/2", side, f"runs/{file.stem}")
 
 
 def test_without_arguments_there_are_defaults():
@@ -98,8 +114,11 @@ def test_an_unknown_flag_is_refused_with_the_nearest(flag, nearest):
         (["--training.steps", "many"], "training.steps.*Expected a <class 'int'>"),
         (["--training.learning_rate", "0"], "config: training.learning_rate must be positive, got 0.0"),
         (["--training.warmup_steps", "-1"], "config: training.warmup_steps must be at least 0, got -1"),
-        (["--training.ema_decay", "1"], r"config: training.ema_decay must be in \[0, 1\), got 1.0"),
-        (["--data.name", "cifar"], "config: data.name must be one of digits, folder, datasets, got 'cifar'"),
+        (
+            ["--training.ema_decays", "[1]"],
+            r"config: training.ema_decays must be one or more different numbers in \[0, 1\)",
+        ),
+        (["--data.name", "cifar"], "config: data.name must be one of digits, folder, datasets, latents, got 'cifar'"),
         (["--data.batch_size", "0"], "config: data.batch_size must be at least 1, got 0"),
         (["--seed", "-1"], "config: seed must be at least 0, got -1"),
         (
@@ -257,6 +276,16 @@ def test_the_loss_has_the_weight_asked_for():
             "config: training.schedule must be one of constant, cosine, linear, got 'step'",
         ),
         (["--weight", "min_snrr"], "Did you mean 'min_snr'"),
+        (["--training.ema_decays", "[]"], "config: training.ema_decays must be one or more different numbers"),
+        (["--training.ema_decays", "[0.5, 0.5]"], "must be one or more different numbers"),
+        (["--training.ema_widths", "[0.3]"], r"config: training.ema_widths must be different numbers in \(0, 0.2887\]"),
+        (
+            ["--training.ema_widths", "[0.1]"],
+            "config: training.ema_snapshot_every must be set where there are training.ema_widths, else null, got None",
+        ),
+        (["--training.ema_snapshot_every", "5"], "training.ema_snapshot_every must be set where .*, got 5"),
+        (["--training.parallel", "fsdp2"], "config: training.parallel must be one of ddp, fsdp, got 'fsdp2'"),
+        (["--coupling", "OT"], "config: coupling must be one of independent, ot, got 'OT'"),
         (["--training.micro_batch", "0"], "config: training.micro_batch must be at least 1, or null, got 0"),
         (["--data.name", "folder"], "config: data.source must be set, for data.name folder, got None"),
         (["--data.source", "x"], "config: data.source must be unset for digits, got 'x'"),

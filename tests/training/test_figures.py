@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import interpolants as ip
-from training.figures import loss_figure, path_figure, sample_grid, trajectory_figure
+from training.figures import loss_figure, path_figure, reconstruction_figure, sample_grid, trajectory_figure
 
 
 @pytest.fixture(autouse=True)
@@ -68,6 +68,20 @@ def test_a_row_of_the_trajectory_is_a_sample_and_a_column_a_time():
     assert drawn(trajectory_figure({"ODE": states}, times=[0, 0.5, 1], labels=[4, 7]))
 
 
+def test_a_column_of_the_reconstructions_is_an_image():
+    originals, decoded = shades(3), shades(3).flip(0) / 2
+    figure = reconstruction_figure({"plain": (originals, decoded), "dark": (-originals, decoded)}, [7, 8, 9])
+    for axes, source in zip(figure.axes, (originals, -originals), strict=True):
+        for column in range(3):
+            for row, images in enumerate((source, decoded, decoded - source)):
+                expected = images[column, 0].clamp(-1, 1).numpy()  # 0 is the grey between -1 and 1
+                assert np.array_equal(tile(axes, row, column, 2), expected)
+        assert [label.get_text() for label in axes.get_xticklabels()] == ["7", "8", "9"]
+        assert [label.get_text() for label in axes.get_yticklabels()] == ["original", "decoded", "difference"]
+    assert [axes.get_title() for axes in figure.axes] == ["plain", "dark"]
+    assert drawn(figure)
+
+
 def test_the_path_is_drawn_as_it_is():
     figure = path_figure(ip.linear(), {"two": 2, "shrinking": "2*(1 - t)", "unbounded": ip.diffusion.kl_optimal()})
     weights, snr, noise = figure.axes
@@ -93,7 +107,7 @@ def test_any_path_can_be_drawn(path):
 
 def test_the_loss_is_drawn_as_logged_with_its_running_mean():
     log = [{"step": 10 * k, "loss": 1.0 + k} for k in range(1, 81)]
-    axes = loss_figure(log).axes[0]
+    axes = loss_figure([*log[:3], {"step": 35, "loss": None}, *log[3:]]).axes[0]  # which was left out
     raw, mean = axes.lines
     assert raw.get_xdata().tolist() == mean.get_xdata().tolist() == [line["step"] for line in log]
     assert raw.get_ydata().tolist() == [line["loss"] for line in log]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from training.checkpoint import latest
 
@@ -17,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 SETTINGS = (
     "--config", "examples/configs/digits.yaml", "--model.name", "SiT-T/8", "--data.batch_size", "12",
     "--training.warmup_steps", "4", "--training.learning_rate", "0.0005", "--training.checkpoint_every", "2",
-    "--training.log_every", "1",
+    "--log.every", "1",
 )  # fmt: skip
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
 SCRIPT = (
@@ -42,7 +43,7 @@ def train(run, processes, steps, *flags):
 
 
 def tensors(run):
-    found = {name: latest(run).tensors(name) for name in ("model", "ema", "optimizer")}
+    found = {name[: -len(".safetensors")]: load_file(latest(run).folder / name) for name in latest(run).meta["sha256"]}
     return {f"{name}/{key}": value for name, tensors in found.items() for key, value in tensors.items()}
 
 
@@ -63,7 +64,7 @@ def test_two_processes_make_the_steps_of_one(tmp_path, one):
     out, _ = train(tmp_path / "two", 2, 6)
     assert out.count("trained 6 steps") == 1
     assert difference(tensors(one), tensors(tmp_path / "two")) < 1e-6
-    lines = [[json.loads(line) for line in (run / "log.jsonl").open()] for run in (one, tmp_path / "two")]
+    lines = [[json.loads(line) for line in (run / "metrics.jsonl").open()] for run in (one, tmp_path / "two")]
     assert [line["step"] for line in lines[1]] == list(range(1, 7))
     for first, second in zip(*lines, strict=True):
         assert first["loss"] == pytest.approx(second["loss"], rel=1e-6)
@@ -75,6 +76,34 @@ def test_a_run_goes_on_with_another_number_of_processes_and_parts_of_a_batch(tmp
     assert latest(tmp_path / "run").step == 3
     train(tmp_path / "run", 1, 6, "--training.micro_batch", "5")
     assert difference(tensors(one), tensors(tmp_path / "run")) < 1e-6
+
+
+SHARDED = ("--training.parallel", "fsdp")
+
+
+def test_parameters_in_parts_make_the_same_steps(tmp_path, one):
+    """FSDP2 beside one process; with several averages, parts of a batch, and pairs made over the whole batch."""
+    out, _ = train(tmp_path / "two", 2, 6, *SHARDED)
+    assert out.count("trained 6 steps") == 1
+    assert difference(tensors(one), tensors(tmp_path / "two")) < 1e-6
+    flags = (
+        *("--training.micro_batch", "4", "--training.ema_decays", "[0.9, 0.5]", "--training.ema_widths", "[0.1]"),
+        *("--training.ema_snapshot_every", "6", "--coupling", "ot"),
+    )
+    train(tmp_path / "plain", 1, 6, *flags)
+    train(tmp_path / "parts", 2, 6, *flags, *SHARDED)
+    assert difference(tensors(tmp_path / "plain"), tensors(tmp_path / "parts")) < 1e-6
+    first, second = (
+        load_file(tmp_path / name / "snapshots" / "step-00000006.safetensors") for name in ("plain", "parts")
+    )
+    assert difference(first, second) < 1e-3
+
+
+def test_a_run_goes_on_in_parts_in_copies_and_alone(tmp_path, one):
+    for steps, processes, parallel in ((2, 2, "fsdp"), (3, 1, "fsdp"), (4, 2, "ddp"), (5, 2, "fsdp"), (6, 1, "ddp")):
+        train(tmp_path, processes, steps, "--training.parallel", parallel)
+        assert latest(tmp_path).step == steps
+    assert difference(tensors(one), tensors(tmp_path)) < 1e-6
 
 
 def first_checkpoint(run, command):
@@ -112,7 +141,7 @@ def test_where_one_dies_the_other_says_so_and_ends(tmp_path):
     assert "has lost another, which has died or does not answer" in err
     assert time.monotonic() - died < 80
     assert latest(tmp_path).step == 200
-    assert [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").open()] == list(range(1, 201))
+    assert [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").open()] == list(range(1, 201))
     assert "trained 200 steps" in out
 
 

@@ -1,19 +1,30 @@
 import dataclasses
 import json
+import math
 import os
 import signal
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from safetensors.torch import load_file
 
 from models import SiT
-from training.checkpoint import CheckpointError, latest
-from training.config import Config, DataConfig, ModelConfig, PathText, TrainingConfig
-from training.trainer import Trainer, read_log
+from training.checkpoint import CheckpointError, latest, load_field
+from training.config import Config, DataConfig, ModelConfig, ODEConfig, PathText, TrainingConfig
+from training.ema import combine
+from training.loss_scale import LossScale
+from training.record import LogConfig, read_log
+from training.trainer import Trainer
 
+ROOT = Path(__file__).parents[2]
 STEPS = 7
-SETTINGS = TrainingConfig(steps=STEPS, warmup_steps=4, checkpoint_every=2, log_every=1, ema_decay=0.9)
+SETTINGS = TrainingConfig(steps=STEPS, warmup_steps=4, checkpoint_every=2, ema_decays=(0.9,))
 
 
 def tiny(folder, **training) -> Config:
@@ -23,6 +34,7 @@ def tiny(folder, **training) -> Config:
         model=ModelConfig(name="SiT-T/8"),
         data=DataConfig(batch_size=8),
         training=dataclasses.replace(SETTINGS, **training),
+        log=LogConfig(every=1),
     )
 
 
@@ -30,14 +42,15 @@ def state(trainer: Trainer) -> dict[tuple, bytes]:
     """Every bit that the next step depends on."""
     states = {
         "model": trainer.model.state_dict(),
-        "ema": trainer.ema.state_dict(),
+        **{name: average.state_dict() for name, average in trainer.averages.items()},
         **trainer.optimizer.state_dict()["state"],
     }
     return {(of, name): value.numpy().tobytes() for of, tensors in states.items() for name, value in tensors.items()}
 
 
 def log_of(trainer: Trainer) -> list[dict[str, float]]:
-    return [{k: v for k, v in line.items() if k != "seconds"} for line in read_log(trainer.log_file)]
+    measured = ("seconds", "seconds_per_step", "images_per_second", "peak_memory_gib")
+    return [{k: v for k, v in line.items() if k not in measured} for line in read_log(trainer.metrics_file)]
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +115,7 @@ def test_a_compiled_run_in_bfloat16_goes_on_to_the_bit_and_is_near_the_other(tmp
     assert losses != exact
     with pytest.raises(CheckpointError, match=r"training\.precision"):
         Trainer(tiny(tmp_path / "whole", compile=True))
-    with pytest.raises(ValueError, match=r"training\.precision must be one of float32, bfloat16, got 'half'"):
+    with pytest.raises(ValueError, match=r"training\.precision must be one of float32, bfloat16, float16, got 'half'"):
         tiny(tmp_path, precision="half")
 
 
@@ -117,7 +130,7 @@ def test_a_killed_run_loses_only_the_steps_after_its_checkpoint(tmp_path, undist
     killed = after(Trainer(tiny(tmp_path)), 6, kill)  # The checkpoint of step 6 is not yet written.
     with pytest.raises(KillError):
         killed.fit()
-    with killed.log_file.open("a") as log:
+    with killed.metrics_file.open("a") as log:
         log.write('{"step": 6, "lo')
     resumed = Trainer(tiny(tmp_path))
     assert resumed.step == 4
@@ -142,7 +155,7 @@ def test_a_complete_run_says_so_and_is_left_alone(undisturbed, capsys):
 
 
 def test_the_log_has_a_line_a_step_and_the_learning_rate_rises(undisturbed):
-    lines = read_log(undisturbed.log_file)
+    lines = read_log(undisturbed.metrics_file)
     assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
     assert [line["learning_rate"] for line in lines] == pytest.approx([2.5e-4, 5e-4, 7.5e-4, 1e-3, 1e-3, 1e-3, 1e-3])
     seconds = [line["seconds"] for line in lines]
@@ -182,14 +195,167 @@ def test_it_learns(tmp_path):
     assert sum(losses[-30:]) / 30 < 0.75 * nothing
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_before_it_does_harm(tmp_path):
-    trainer = Trainer(tiny(tmp_path))
+def spoilt(trainer: Trainer, *steps: int) -> Trainer:
+    """The trainer, with a loss that is not a number in these steps, the first of which is 1."""
     original = trainer.config.loss()
-    trainer.loss.at = lambda *given: original.at(*given) * (float("nan") if trainer.step == 4 else 1.0)
+    trainer.loss.at = lambda *given: original.at(*given) * (float("nan") if trainer.step + 1 in steps else 1.0)
+    return trainer
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_before_it_does_harm(tmp_path):
+    trainer = spoilt(Trainer(tiny(tmp_path)), 5)
     with pytest.raises(FloatingPointError, match=r"loss and gradient must be finite, got nan .* at step 5") as caught:
         trainer.fit()
     assert "\n" not in str(caught.value)
     assert state(Trainer(tiny(tmp_path))) == state(trainer)
+    batch = load_file(tmp_path / "nonfinite-step-00000005" / "process-0.safetensors")
+    assert str(tmp_path / "nonfinite-step-00000005") in str(caught.value)
+    shown = trainer.source.images[trainer.order.indices(4)]
+    assert torch.equal(batch["data"], shown)
+    assert {name: tuple(value.shape) for name, value in batch.items()} == {
+        "data": (8, 1, 8, 8),
+        "noise": (8, 1, 8, 8),
+        "t": (8,),
+        "y": (8,),
+    }
+
+
+def test_so_many_steps_may_be_left_out(tmp_path, capsys):
+    """And no more, over all parts of a run. A step that is left out changes nothing, and is passed."""
+    config = tiny(tmp_path, max_skipped=2)
+    trainer = spoilt(Trainer(config), 3, 5, 6)
+    for _ in range(2):
+        trainer.train_step()
+    before = state(trainer)
+    line = trainer.train_step()
+    assert state(trainer) == before
+    assert (trainer.step, trainer.skipped) == (3, 1)
+    assert math.isnan(line["loss"])
+    with pytest.raises(FloatingPointError, match="at step 6"):
+        trainer.fit()
+    lines = read_log(trainer.metrics_file)
+    assert (lines[-1]["step"], lines[-1]["loss"], lines[-1]["grad_norm"]) == (5, None, None)
+    assert capsys.readouterr().out == "step 5 left out: loss nan, gradient norm nan\n"
+    resumed = spoilt(Trainer(config), 5, 6)
+    assert (resumed.step, resumed.skipped) == (4, 1)
+    with pytest.raises(FloatingPointError, match="at step 6"):
+        resumed.fit()
+
+
+def test_half_precision_scales_the_loss_and_not_the_step(tmp_path, undisturbed):
+    """Overflow halves the scale and leaves the step out, uncounted; without it the steps are those of float32."""
+    whole = Trainer(tiny(tmp_path / "whole", precision="float16"))
+    assert whole.loss_scale.value == 2.0**16
+    assert whole.fit()
+    losses, exact = ([line["loss"] for line in log_of(trainer)] for trainer in (whole, undisturbed))
+    assert losses == pytest.approx(exact, rel=0.02)
+    norms, exact = ([line["grad_norm"] for line in log_of(trainer)] for trainer in (whole, undisturbed))
+    assert norms == pytest.approx(exact, rel=0.05)
+    parts = Trainer(tiny(tmp_path / "parts", precision="float16", steps=3))
+    parts.loss_scale.value = 2.0**128
+    before = state(parts)
+    assert not math.isfinite(parts.train_step()["grad_norm"])
+    assert state(parts) == before
+    assert (parts.loss_scale.value, parts.skipped) == (2.0**127, 0)
+    assert parts.fit()
+    assert Trainer(tiny(tmp_path / "parts", precision="float16", steps=3)).loss_scale.value == parts.loss_scale.value
+
+
+def test_the_loss_scale_is_halved_at_an_overflow_and_doubled_after_many_steps_without():
+    scale = LossScale(8.0)
+    for finite in [True] * 1999 + [False] + [True] * 1999:
+        scale.update(finite)
+    assert scale == LossScale(4.0, 1999)
+    scale.update(True)
+    assert scale == LossScale(8.0, 0)
+    for _ in range(5):
+        scale.update(False)
+    assert scale.value == 1.0
+
+
+def test_all_averages_and_their_snapshots_come_with_the_run_and_go_on_to_the_bit(tmp_path):
+    settings = {"ema_decays": (0.9, 0.5), "ema_widths": (0.1, 0.2), "ema_snapshot_every": 3}
+    whole = Trainer(tiny(tmp_path / "whole", **settings))
+    assert whole.fit()
+    assert list(whole.averages) == ["ema", "ema-0.5", "ema-width-0.1", "ema-width-0.2"]
+    assert Trainer(tiny(tmp_path / "parts", **settings, steps=4)).fit()
+    resumed = Trainer(tiny(tmp_path / "parts", **settings))
+    assert resumed.fit()
+    assert state(resumed) == state(whole)
+    for name in ("step-00000003.safetensors", "step-00000006.safetensors"):
+        files = [tmp_path / part / "snapshots" / name for part in ("whole", "parts")]
+        assert files[0].read_bytes() == files[1].read_bytes()
+    found, distance = combine(tmp_path / "whole", 0.2, 6)
+    assert distance < 1e-6
+    assert found.keys() == whole.model.state_dict().keys()
+
+
+def test_activation_checkpointing_changes_no_bit(tmp_path, undisturbed):
+    trainer = Trainer(tiny(tmp_path, activation_checkpointing=True))
+    assert trainer.model.activation_checkpointing
+    assert trainer.fit()
+    assert state(trainer) == state(undisturbed)
+
+
+def test_samples_are_drawn_in_passing_and_change_nothing(tmp_path, undisturbed):
+    """Of the average, from the same noise each time."""
+    config = tiny(tmp_path)
+    sampling = dataclasses.replace(config.sampling, ode=ODEConfig("euler", 2))
+    trainer = Trainer(
+        dataclasses.replace(config, sampling=sampling, log=LogConfig(every=1, samples_every=3, samples=12))
+    )
+    assert trainer.fit()
+    assert state(trainer) == state(undisturbed)
+    assert sorted(file.name for file in (tmp_path / "samples").iterdir()) == ["step-00000003.png", "step-00000006.png"]
+    picture = np.asarray(Image.open(tmp_path / "samples" / "step-00000006.png"))
+    field = load_field(tmp_path / "checkpoints" / "step-00000006")
+    noise = torch.randn(12, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    samples = noise
+    for t in (0.0, 0.5):
+        samples = samples + 0.5 * field.velocity(samples, torch.full((12,), t), y=torch.arange(12) % 10)
+    pixels = ((samples.clamp(-1, 1) + 1) * 127.5).round()[:, 0]
+    rows = [torch.cat(list(pixels[start : start + 4]), dim=1) for start in (0, 4, 8)]
+    np.testing.assert_allclose(picture[..., 0], torch.cat(rows), atol=1)
+
+
+def test_noise_is_exchanged_within_the_classes_of_a_batch(tmp_path):
+    """Beside the step of independent noise: the same noise, in another order, nearer to the data of its class."""
+    drawn = []
+    for coupling in ("independent", "ot"):
+        config = dataclasses.replace(tiny(tmp_path), coupling=coupling, data=DataConfig(batch_size=40))
+        trainer = Trainer(config)
+        batch = trainer._read()
+        drawn.append(trainer._drawn(batch))
+    plain, paired = drawn
+    assert torch.equal(plain.data, paired.data)
+    assert torch.equal(plain.t, paired.t)
+    assert torch.equal(plain.y, paired.y)  # the same labels are dropped
+    rows = (paired.noise[:, None] == plain.noise).flatten(2).all(2).nonzero()
+    assert rows[:, 0].tolist() == list(range(40))
+    assert sorted(rows[:, 1].tolist()) == list(range(40))
+    assert torch.equal(batch.labels[rows[:, 0]], batch.labels[rows[:, 1]])
+    distances = [(each.data - each.noise).square().sum() for each in drawn]
+    assert distances[1] < distances[0]
+
+
+def test_a_run_whose_disk_is_full_says_so_and_goes_on_later(tmp_path, undisturbed):
+    """By the limit of a file's size, in a process of its own."""
+    code = (
+        "import resource, signal, sys; from tests.training.test_trainer import Trainer, tiny\n"
+        "trainer = Trainer(tiny(sys.argv[1])); signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "for _ in range(4): trainer.train_step()\n"
+        "trainer.save(); trainer._writer.wait()\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000)); trainer.fit()"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 1
+    assert "OSError" in done.stderr
+    assert "cannot be written" in done.stderr
+    assert "File too large" in done.stderr
+    resumed = Trainer(tiny(tmp_path))
+    assert resumed.step == 4
+    assert resumed.fit()
+    assert state(resumed) == state(undisturbed)
 
 
 def test_other_settings_are_refused_by_name(tmp_path):
@@ -210,8 +376,13 @@ def test_what_does_not_change_the_weights_may_change(tmp_path):
     Trainer(config).fit()
     moved = tmp_path.rename(tmp_path.with_name("moved"))
     sampling = dataclasses.replace(config.sampling, num_samples=5)
-    settings = dataclasses.replace(config.training, steps=2, keep=5, log_every=3, checkpoint_every=9)
-    assert Trainer(dataclasses.replace(config, run=str(moved), sampling=sampling, training=settings)).step == 1
+    settings = dataclasses.replace(config.training, steps=2, keep=5, checkpoint_every=9)
+    assert (
+        Trainer(
+            dataclasses.replace(config, run=str(moved), sampling=sampling, training=settings, log=LogConfig(every=3))
+        ).step
+        == 1
+    )
 
 
 @pytest.mark.parametrize(
@@ -253,4 +424,4 @@ def test_what_a_killed_write_left_is_removed_at_the_start(tmp_path):
 def test_the_checkpoint_says_how_it_was_made(undisturbed):
     meta = latest(undisturbed.run).meta
     assert meta["config"] == json.loads(json.dumps(dataclasses.asdict(undisturbed.config)))
-    assert meta["seconds"] == undisturbed.seconds > 0
+    assert meta["state"]["seconds"] == undisturbed.seconds > 0
