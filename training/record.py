@@ -200,6 +200,7 @@ class _TensorBoard:
         from torch.utils.tensorboard import SummaryWriter  # the extra
 
         self._writer: Any = SummaryWriter(run / "tensorboard", purge_step=step + 1)
+        self._writer.flush()  # hides them now, rather than with the first metrics
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         for name, value in values.items():

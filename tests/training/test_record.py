@@ -4,6 +4,7 @@ import math
 import re
 import subprocess
 import sys
+import time
 from datetime import datetime
 
 import numpy as np
@@ -58,6 +59,11 @@ def test_what_was_written_after_the_step_that_is_resumed_from_is_dropped(tmp_pat
         assert read_log(file) == []
 
 
+def wait_for_the_next_event_file():
+    """Event files are read in the order of their names, which begin with the second of the start."""
+    time.sleep(1.0)
+
+
 def events(run) -> EventAccumulator:
     return EventAccumulator(str(run / "tensorboard")).Reload()
 
@@ -67,11 +73,13 @@ def test_tensorboard_has_the_curves_once_after_a_resume(tmp_path):
         for step in (10, 20, 30):
             record.scalars(step, {"loss": step / 2, "loss_by_time/0.000-0.125": math.nan})
         assert [event.step for event in events(tmp_path).Scalars("loss")] == [10, 20, 30]  # though it is not closed
+    wait_for_the_next_event_file()
     with recorder(tmp_path, TENSORBOARD, step=20) as record:
         assert [event.step for event in events(tmp_path).Scalars("loss")] == [10, 20]
         record.scalars(30, {"loss": 0.25})
     curve = [(event.step, event.value) for event in events(tmp_path).Scalars("loss")]
     assert curve == [(10, 5.0), (20, 10.0), (30, 0.25)]
+    wait_for_the_next_event_file()
     with recorder(tmp_path, TENSORBOARD) as record:
         record.scalars(10, {"loss": 4.0})
     assert [(event.step, event.value) for event in events(tmp_path).Scalars("loss")] == [(10, 4.0)]
