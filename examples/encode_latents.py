@@ -13,14 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-from tqdm import tqdm
 
 from training.autoencoder import Autoencoder
 from training.config import Config, run_script
 from training.data import HubImages, ImageFolder, Images, read_ahead
 from training.images import UNREADABLE, to_unit_range
 from training.latents import DTYPES, MANIFEST, Unreadable, Writer
-from training.processes import join, leave, stop_signals
+from training.processes import join
+from training.shards import write_missing
 
 
 @dataclass(frozen=True)
@@ -160,29 +160,8 @@ def main(config: Encoding) -> None:
     processes = join(Config(device=config.device).torch_device())
     images, vae = config.images(), Autoencoder(config.vae, processes.device)
     writer = Writer(config.output, config.settings(images, vae))
-    missing = [shard for shard in writer.shards if not writer.has(shard)]
-    if processes.is_first:
-        writer.begin()
-    processes.wait()
-    mine = [shard for shard in missing if shard % processes.count == processes.rank]
-    encoded = encode(writer, mine, images, vae, config)
-    before = len(images) - sum(len(writer.of(shard)) for shard in missing)
-    bar = tqdm(total=len(images), initial=before, unit="image", desc=config.output, disable=not processes.is_first)
-    working, stopped = True, False
-    with processes.together(), stop_signals() as caught, bar:
-        while working and not stopped:
-            count = next(encoded, None)
-            mine_now = torch.tensor([count or 0, count is not None, bool(caught)], device=processes.device)
-            images_now, at_work, told_to_stop = (processes.mean(mine_now) * processes.count).tolist()
-            bar.update(round(images_now))
-            working, stopped = at_work > 0, told_to_stop > 0
-    encoded.close()  # which ends the workers
-    leave()
-    if not processes.is_first:
-        return
-    if stopped:
-        reason = caught[0] if caught else "a signal to another process"
-        print(f"stopped by {reason}: {config.output} is not complete. The same command resumes.")
+    complete = write_missing(writer, processes, lambda shards: encode(writer, shards, images, vae, config))
+    if not (complete and processes.is_first):
         return
     manifest = writer.finish()
     left_out = len(manifest["unreadable"])

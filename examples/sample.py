@@ -20,7 +20,7 @@ from training.checkpoint import find
 from training.config import Config, run_script
 from training.data import Source, digits
 from training.figures import sample_grid, trajectory_figure
-from training.generate import draw
+from training.generate import draw, guided, initial_noise, labels_of
 from training.images import to_unit_range
 from training.latents import Latents
 
@@ -30,16 +30,20 @@ def main(config: Config) -> None:
     run, settings = Path(config.run), config.sampling
     checkpoint = find(run)
     checkpoint.require_settings(dataclasses.asdict(config), only=("path", "prediction", "model."))
-    field = checkpoint.field(guidance_scale=settings.guidance_scale, device=config.torch_device())
+    field = guided(checkpoint.field(device=config.torch_device()), settings)
     source = dataclasses.replace(config, data=dataclasses.replace(config.data, flip=False)).data_source()
     decode = decoder(config, source)
     real, real_labels, what = real_examples(config, source, decode)
+    if not config.model.num_classes:
+        real_labels = torch.zeros_like(real_labels)  # as those of the samples
     for kind, sampler in (("ode", settings.ode), ("sde", settings.sde)):
         samples, labels = draw(field, sampler, settings)
         about = {
             "checkpoint": checkpoint.digest,
             "sampler": str(sampler),
             "guidance_scale": settings.guidance_scale,
+            "guidance_interval": settings.guidance_interval,
+            "classes": settings.classes,
             "seed": settings.seed,
         }
         np.savez(run / f"samples_{kind}.npz", samples=samples, labels=labels, about=json.dumps(about))
@@ -82,17 +86,18 @@ def real_examples(
 def trajectory(
     field: Field, config: Config, decode: Callable[[Tensor], Tensor], num_steps: int = 80, columns: int = 9
 ) -> Figure:
-    """The states of both samplers from the same noise, one row a class."""
+    """The states of both samplers from the same noise, one row a sample."""
     settings, device, model = config.sampling, config.torch_device(), cast(SiT, field.model)
-    y = torch.arange(min(10, model.num_classes), device=device)
-    generator = torch.Generator().manual_seed(settings.seed)
-    noise = torch.randn(len(y), *model.input_shape, generator=generator).to(device)
+    rows = range(min(10, model.num_classes or 10))
+    labels = labels_of(settings, model.num_classes, rows)
+    y = labels.to(device) if model.num_classes else None
+    noise = initial_noise(model.input_shape, settings.seed, rows).to(device)
     ode = sample_ode(field, noise, num_steps=num_steps, method=settings.ode.method, y=y, trajectory=True)
     sde = sample_sde(field, noise, w=settings.sde.w, num_steps=num_steps, seed=settings.seed, y=y, trajectory=True)
     every = num_steps // (columns - 1)
     states = {f"ODE, {settings.ode.method}": ode[::every].cpu(), f"SDE, w = {settings.sde.w}": sde[::every].cpu()}
     images = {name: torch.stack([decode(x) for x in xs]) for name, xs in states.items()}
-    return trajectory_figure(images, times=torch.linspace(0, 1, columns).tolist(), labels=y.tolist())
+    return trajectory_figure(images, times=torch.linspace(0, 1, columns).tolist(), labels=labels.tolist())
 
 
 if __name__ == "__main__":

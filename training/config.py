@@ -24,6 +24,7 @@ from training.checkpoint import flat
 from training.coupling import CHOICES as COUPLINGS
 from training.data import NAMES, Digits, HubImages, ImageFolder, Source
 from training.ema import WIDEST
+from training.guidance import Guidance
 from training.latents import NORMALIZATIONS, Latents
 from training.objectives import InterpolantLoss
 from training.record import LogConfig
@@ -37,6 +38,7 @@ C = TypeVar("C", bound="DataclassInstance")
 
 PRECISIONS: Final = ("float32", "bfloat16", "float16")
 SCHEDULES: Final = ("constant", "cosine", "linear")
+CLASSES: Final = ("balanced", "random")
 TIMES: Final[dict[str, tuple[str, ...]]] = {
     "uniform": (), "logit_normal": ("mean", "std"), "mode": ("scale",), "cos_map": (), "cosh": (),
     "log_normal_sigma": ("mean", "std"),
@@ -301,10 +303,13 @@ class SamplingConfig:
     """What to sample from the trained network.
 
     Args:
-        num_samples: Shared equally by the classes.
-        batch_size: Samples at a time; those of a fixed-step method do not depend on it.
-        seed: Of the noise at t = 0 and of the SDE.
+        num_samples: Of all classes together.
+        batch_size: Samples at a time. They do not depend on it, but for rounding, and for dopri8, fehlberg2,
+            adaptive_heun and scipy_solver, whose steps are those of the whole batch.
+        seed: Of the noise at t = 0 and of the SDE; and of random classes.
+        classes: balanced, where sample i is of class i mod their number; random; or a list, taken in turn.
         guidance_scale: Of classifier-free guidance; 1 is none.
+        guidance_interval: The times that are guided, such as [0.2, 0.8]; null is all.
         ode: The ODE sampler.
         sde: The SDE sampler.
     """
@@ -312,7 +317,9 @@ class SamplingConfig:
     num_samples: int = 1000
     batch_size: int = 500
     seed: int = 0
+    classes: tuple[int, ...] | str = "balanced"
     guidance_scale: float = 1.0
+    guidance_interval: tuple[float, float] | None = None
     ode: ODEConfig = field(default_factory=ODEConfig)
     sde: SDEConfig = field(default_factory=SDEConfig)
 
@@ -320,6 +327,13 @@ class SamplingConfig:
         _require(self.num_samples >= 2, "sampling.num_samples", "at least 2", self.num_samples)
         _require(self.batch_size >= 1, "sampling.batch_size", "at least 1", self.batch_size)
         _require(self.seed >= 0, "sampling.seed", "at least 0", self.seed)
+        known = self.classes in CLASSES if isinstance(self.classes, str) else len(self.classes) > 0
+        _require(known, "sampling.classes", f"{', '.join(CLASSES)}, or a list of classes", self.classes)
+        self.guidance()
+
+    def guidance(self) -> Guidance:
+        """How the network is guided."""
+        return Guidance(scale=self.guidance_scale, interval=self.guidance_interval)
 
 
 @dataclass(frozen=True)

@@ -1,53 +1,136 @@
-"""Samples of all classes from a trained network, each with the same noise whatever the sampler, batch or device."""
+"""Samples by their number: sample i of a seed has its own class, its own noise at t = 0 and its own Brownian path.
+
+So it is the same one, but for rounding, in any batch, among any number of samples and on any number of processes. The
+noise at t = 0 is drawn on the CPU, and is the same for every sampler and device.
+"""
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Sequence
+from typing import Final, cast
 
 import torch
 from torch import Tensor
 
 from models import SiT
+from training.adaptive import TABLEAUS
+from training.brownian import stream
 from training.config import ODEConfig, SamplingConfig, SDEConfig
 from training.fields import Field
 from training.samplers import sample_ode, sample_sde
 
+_OF_NOISE, _OF_CLASSES = 2, 3  # streams of their own: those of the likelihood are 0 and 1
+_CPU: Final = torch.device("cpu")
+
 
 def draw(field: Field, sampler: ODEConfig | SDEConfig, settings: SamplingConfig) -> tuple[Tensor, Tensor]:
-    """Samples of all classes in turn: sample i is asked to be of class i mod num_classes.
-
-    Equal seeds and numbers mean equal noise at t = 0, whatever the sampler, batch size or device.
+    """All samples of the settings.
 
     Args:
-        field: A trained SiT on its path.
+        field: A trained SiT on its path, with its guidance.
         sampler: How to integrate.
-        settings: Number of samples, batch size, seed.
+        settings: Number of samples, batch size, seed, classes.
 
     Returns:
         Samples, shape (num_samples, C, H, W), and their classes, shape (num_samples,), both on the CPU.
+
+    Raises:
+        ValueError, FloatingPointError: See ``draw_some``.
+    """
+    count, size = settings.num_samples, settings.batch_size
+    batches = [range(start, min(start + size, count)) for start in range(0, count, size)]
+    samples, labels = zip(*(draw_some(field, sampler, settings, batch) for batch in batches), strict=True)
+    return torch.cat([x.cpu() for x in samples]), torch.cat(labels)
+
+
+def draw_some(
+    field: Field, sampler: ODEConfig | SDEConfig, settings: SamplingConfig, indices: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """The samples of some numbers, as one batch.
+
+    Returns:
+        Samples, shape (batch, C, H, W), on the device of the network, and their classes, shape (batch,), on the CPU.
+
+    Raises:
+        ValueError: If a setting does not fit the network; see also ``sample_ode`` and ``sample_sde``.
+        FloatingPointError: If a sample is not finite; has its number.
     """
     model = cast(SiT, field.model)
-    generator = torch.Generator().manual_seed(settings.seed)
-    noise = torch.randn(settings.num_samples, *model.input_shape, generator=generator)
-    labels = torch.arange(settings.num_samples) % model.num_classes
     device = model.pos_embed.device
-    samples = []
-    for start in range(0, settings.num_samples, settings.batch_size):
-        rows = range(start, min(start + settings.batch_size, settings.num_samples))
-        x, y = noise[rows].to(device), labels[rows].to(device)
+    labels = labels_of(settings, model.num_classes, indices)
+    noise = initial_noise(model.input_shape, settings.seed, indices).to(device)
+    y = labels.to(device) if model.num_classes else None
+    last: list[tuple[float, Tensor]] = []
+
+    def keep(step: int, t: float, x: Tensor) -> None:
+        last[:] = [(t, x)]
+
+    try:
         if isinstance(sampler, ODEConfig):
-            drawn = sample_ode(field, x, num_steps=sampler.num_steps, method=sampler.method, grid=sampler.grid, y=y)
-        else:
-            drawn = sample_sde(
+            samples = sample_ode(
                 field,
-                x,
+                noise,
+                num_steps=sampler.num_steps,
+                method=sampler.method,
+                grid=sampler.grid,
+                y=y,
+                per_sample=sampler.method in TABLEAUS,
+                callback=keep,
+            )
+        else:
+            samples = sample_sde(
+                field,
+                noise,
                 w=sampler.w,
                 num_steps=sampler.num_steps,
                 seed=settings.seed,
                 method=sampler.method,
                 grid=sampler.grid,
                 y=y,
-                indices=rows,
+                indices=indices,
+                callback=keep,
             )
-        samples.append(drawn.cpu())
-    return torch.cat(samples), labels
+    except ValueError as error:
+        for t, x in last:  # which sample it was, the sampler does not know
+            with torch.inference_mode(), field.evaluation_mode():
+                require_finite(x + field.predict(x, t, y), indices, str(error))
+        raise
+    return samples, labels
+
+
+def labels_of(settings: SamplingConfig, num_classes: int, indices: Sequence[int]) -> Tensor:
+    """Of the samples of some numbers, int64, shape (len(indices),); zeros where there are no classes.
+
+    Raises:
+        ValueError: If the settings ask for others than the network has.
+    """
+    asked = settings.classes
+    if asked == "balanced":
+        return torch.tensor([index % max(1, num_classes) for index in indices])
+    if isinstance(asked, str):
+        if not num_classes:
+            raise ValueError(f"config: sampling.classes must be balanced for a network without classes, got {asked!r}.")
+        streams = (stream(settings.seed, index, _CPU, _OF_CLASSES) for index in indices)
+        return torch.tensor([int(torch.randint(num_classes, (), generator=generator)) for generator in streams])
+    if not all(0 <= label < num_classes for label in asked):
+        raise ValueError(f"config: sampling.classes must be below {num_classes}, as the network's, got {asked}.")
+    return torch.tensor([asked[index % len(asked)] for index in indices])
+
+
+def initial_noise(shape: tuple[int, ...], seed: int, indices: Sequence[int]) -> Tensor:
+    """Standard normal noise at t = 0 of the samples of some numbers, float32, shape (len(indices), *shape)."""
+    streams = (stream(seed, index, _CPU, _OF_NOISE) for index in indices)
+    return torch.stack([torch.randn(shape, generator=generator) for generator in streams])
+
+
+def require_finite(values: Tensor, indices: Sequence[int], reason: str) -> None:
+    """Raise FloatingPointError with the numbers of the samples whose values, shape (batch, ...), are not finite."""
+    finite = torch.isfinite(values).flatten(1).all(1).tolist()
+    bad = [str(index) for index, is_finite in zip(indices, finite, strict=True) if not is_finite]
+    if bad:
+        raise FloatingPointError(f"generate: samples must be finite, and not finite are {', '.join(bad)}: {reason}")
+
+
+def guided(field: Field, settings: SamplingConfig) -> Field:
+    """The same network on its path, guided as the settings say."""
+    return Field(field.model, field.path, field.prediction, guidance=settings.guidance(), dtype=field.dtype)

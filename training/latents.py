@@ -11,8 +11,7 @@ A folder of latents has
 - ``manifest.json``, written last: the settings, all shards, and the mean and standard deviation of each channel.
 
 A shard is of the images from shard * shard_size on, without those that cannot be read. So its files do not depend on
-the number of processes, nor on how often they were stopped. Each is written under another name, flushed to the disk and
-renamed: whenever the machine stops, it is not there, or whole.
+the number of processes, nor on how often they were stopped: see ``shards``.
 
 float16 rounds a number by up to 2^-11 of it.
 """
@@ -20,13 +19,12 @@ float16 rounds a number by up to 2^-11 of it.
 from __future__ import annotations
 
 import json
-import os
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -34,13 +32,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from training.autoencoder import Autoencoder
-from training.checkpoint import flat, flush
 from training.data import Batch, Seed
 from training.hub import sha256
 from training.order import generator
+from training.shards import SETTINGS, Shards, check_array, write_array, write_json
 
 FORMAT: Final = 1
-SETTINGS: Final = "settings.json"
 MANIFEST: Final = "manifest.json"
 LABELS: Final = "labels.npy"
 KINDS: Final = ("mean", "std")
@@ -87,8 +84,8 @@ class Latents:
         self._files = [tuple(self.folder / _name(kind, shard) for kind in KINDS) for shard in range(len(counts))]
         for count, files in zip(counts, self._files, strict=True):
             for file in files:
-                _check(file, (count, 2, *self.shape), self.manifest["dtype"])
-        _check(self.folder / LABELS, (len(self),), "int64")
+                check_array(file, (count, 2, *self.shape), self.manifest["dtype"], "latents")
+        check_array(self.folder / LABELS, (len(self),), "int64", "latents")
         self.labels = torch.from_numpy(np.load(self.folder / LABELS))
         offset, scale = torch.tensor(self.manifest["mean"]), 1 / torch.tensor(self.manifest["std"])
         if normalization == "scale":
@@ -157,7 +154,7 @@ class Latents:
                     )
 
 
-class Writer:
+class Writer(Shards):
     """Writes a folder of latents, or goes on with it: shards in any order, by any number of processes.
 
     Args:
@@ -166,33 +163,19 @@ class Writer:
             latents, the number of ``images`` and ``shard_size``.
 
     Raises:
-        ValueError: If the folder was begun with other settings.
+        ValueError: If there are latents with other settings in the folder.
     """
 
     def __init__(self, folder: str | Path, settings: Mapping[str, Any]) -> None:
-        self.folder = Path(folder)
-        self.settings: dict[str, Any] = json.loads(json.dumps({"format": FORMAT, **settings}))  # where tuples are lists
-        if (self.folder / SETTINGS).exists():
-            _require_equal(self.folder, json.loads((self.folder / SETTINGS).read_text()), self.settings)
-        self.shape, self.dtype = tuple(self.settings["shape"]), self.settings["dtype"]
-        self.images, self.shard_size = self.settings["images"], self.settings["shard_size"]
-        self.shards = range(-(-self.images // self.shard_size))
-
-    def begin(self) -> None:
-        """Write the settings. Only for the first process, and before any shard."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        _write_json(self.folder / SETTINGS, self.settings)
-
-    def of(self, shard: int) -> range:
-        """The images of a shard."""
-        return range(shard * self.shard_size, min((shard + 1) * self.shard_size, self.images))
+        super().__init__(folder, {"format": FORMAT, **settings}, settings["images"], settings["shard_size"])
+        self.shape, self.dtype = tuple(settings["shape"]), settings["dtype"]
 
     def has(self, shard: int) -> bool:
-        """Whether a shard is written."""
+        """See Shards."""
         try:
             shape = (len(self._shard(shard)["labels"]), 2, *self.shape)
             for kind in KINDS:
-                _check(self.folder / _name(kind, shard), shape, self.dtype)
+                check_array(self.folder / _name(kind, shard), shape, self.dtype, "latents")
         except (FileNotFoundError, ValueError):  # not yet, or it was damaged later
             return False
         return True
@@ -218,11 +201,11 @@ class Writer:
             "sum": np.einsum("nfchw->c", mean, dtype=np.float64).tolist(),
             "sum_of_squares": np.sum(list(squares), 0).tolist(),
             "sha256": {
-                _name(kind, shard): _write_array(self.folder / _name(kind, shard), array)
+                _name(kind, shard): _written(self.folder / _name(kind, shard), array)
                 for kind, array in zip(KINDS, (mean, std), strict=True)
             },
         }
-        _write_json(self.folder / _name("shard", shard), contents)
+        write_json(self.folder / _name("shard", shard), contents)
 
     def finish(self) -> dict[str, Any]:
         r"""Write the labels and the manifest. Only for the first process, once all shards are written.
@@ -236,7 +219,7 @@ class Writer:
         shards = [self._shard(shard) for shard in self.shards]
         labels = np.array([label for shard in shards for label in shard["labels"]], np.int64)
         if not len(labels):
-            raise ValueError(f"latents: none of the {self.images} images of {self.folder} can be read.")
+            raise ValueError(f"latents: none of the {self.count} images of {self.folder} can be read.")
         numbers = len(labels) * 2 * self.shape[1] * self.shape[2]
         mean, square = (np.sum([shard[name] for shard in shards], 0) / numbers for name in ("sum", "sum_of_squares"))
         manifest = {
@@ -244,11 +227,11 @@ class Writer:
             "count": len(labels),
             "mean": mean.tolist(),
             "std": np.sqrt(square - mean**2).tolist(),
-            "sha256": {LABELS: _write_array(self.folder / LABELS, labels)},
+            "sha256": {LABELS: _written(self.folder / LABELS, labels)},
             "shards": [{"count": len(shard["labels"]), "sha256": shard["sha256"]} for shard in shards],
             "unreadable": [image for shard in shards for image in shard["unreadable"]],
         }
-        _write_json(self.folder / MANIFEST, manifest)
+        write_json(self.folder / MANIFEST, manifest)
         return manifest
 
     def _shard(self, shard: int) -> dict[str, Any]:
@@ -282,48 +265,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def _check(file: Path, shape: tuple[int, ...], dtype: str) -> None:
-    """By the head and the size of a file, without reading it."""
-    try:
-        array = np.load(file, mmap_mode="r")
-        found = (array.shape, array.dtype.name)
-        whole = array.offset + array.nbytes == file.stat().st_size
-    except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"latents: {file} cannot be read: {error}.") from None
-    if found != (shape, dtype) or not whole:
-        raise ValueError(
-            f"latents: {file} must have shape {shape} of {dtype} and no more, got {found[0]} of {found[1]}."
-        )
-
-
-def _require_equal(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
-    first, second = flat(before), flat(now)
-    different = [
-        f"{key} was {first.get(key)!r}, is {second.get(key)!r}"
-        for key in sorted(first.keys() | second.keys())
-        if first.get(key) != second.get(key)
-    ]
-    if different:
-        raise ValueError(
-            f"latents: {folder} was begun with other settings: {'; '.join(different)}. Restore them, or write to a new "
-            "folder."
-        )
-
-
-def _write_json(file: Path, contents: Mapping[str, Any]) -> None:
-    _write(file, lambda stream: stream.write((json.dumps(contents, indent=1, allow_nan=False) + "\n").encode()))
-
-
-def _write_array(file: Path, array: NDArray[Any]) -> str:
-    _write(file, lambda stream: np.save(stream, array, allow_pickle=False))
+def _written(file: Path, array: NDArray[Any]) -> str:
+    """The checksum of the file that is written."""
+    write_array(file, array)
     return sha256(file)
-
-
-def _write(file: Path, save: Callable[[IO[bytes]], object]) -> None:
-    """Whole or not at all, whenever the process or the machine stops."""
-    temporary = file.with_name(f"{file.name}.unfinished")
-    with temporary.open("wb") as stream:
-        save(stream)
-    flush(temporary)
-    os.replace(temporary, file)
-    flush(file.parent)

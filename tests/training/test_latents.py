@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from training import latents as module
+from training import shards
 from training.data import Steps
-from training.latents import KINDS, LABELS, MANIFEST, SETTINGS, Latents, Writer
+from training.latents import KINDS, LABELS, MANIFEST, Latents, Writer
 from training.order import ShuffledBatches
+from training.shards import SETTINGS
 
 SHAPE = (3, 4, 2)
 VAE = {"name": "nowhere/vae", "sha256": "0" * 64, "factor": 8, "scaling_factor": 0.25, "shift_factor": 0.5}
@@ -263,7 +264,9 @@ def test_it_is_known_which_shards_are_there(tmp_path):
 
 
 def test_it_is_gone_on_with_by_the_same_settings_alone(tmp_path):
-    Writer(tmp_path, SETTINGS_HERE).begin()
+    writer = Writer(tmp_path, SETTINGS_HERE)
+    writer.begin()
+    write_shard(writer, 1, *numbers())
     Writer(tmp_path, SETTINGS_HERE)
     other = {**SETTINGS_HERE, "shard_size": 5, "vae": {**VAE, "sha256": "1" * 64}}
     with pytest.raises(ValueError, match="was begun with other settings") as caught:
@@ -305,7 +308,7 @@ def finished_unless_killed(folder, at=None):
                 os.kill(os.getpid(), signal.SIGKILL)
             flushed.append(path)
 
-        module.flush = flush_or_die
+        shards.flush = flush_or_die
         writer = Writer(folder, SETTINGS_HERE)
         missing = [shard for shard in writer.shards if not writer.has(shard)]
         writer.begin()

@@ -1,0 +1,187 @@
+"""The log-likelihood of images under a run: python examples/likelihood.py --config examples/configs/digits.yaml
+--output likelihood --data.split heldout.
+
+The images are those of ``data``, not flipped; of the digits ``data.split`` is train or heldout. Bits per dimension
+bound the code length of images of whole numbers; of digits and latents they are those of a density in the units of
+training. What is known of each image is in ``likelihood-000000.npy``, ..., one a batch, with the columns nats, bits
+per dimension, and the standard error of the nats over the probes.
+
+On several GPUs: torchrun --nproc_per_node 8 -- examples/likelihood.py ... The same command resumes, on any number.
+"""
+
+import dataclasses
+import math
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from examples.generate import Trained, identity
+from models import SiT
+from training import Field, log_likelihood
+from training.config import run_script
+from training.data import Digits, Source
+from training.likelihood import Likelihood
+from training.processes import join
+from training.shards import ArrayShards, write_json, write_missing
+
+DATA = ("name", "source", "split", "image_column", "label_column", "normalization")
+
+
+@dataclass(frozen=True)
+class LikelihoodConfig:
+    """Of how many images, and how precisely; see training.log_likelihood.
+
+    Args:
+        count: Images, spread evenly over all; null is all.
+        batch_size: Images at a time.
+        probes: Of Hutchinson's estimate of the divergence; null is the exact one, with a backward pass a dimension.
+        seed: Of the probes, and of the noise on images of whole numbers.
+        method: Of torchdiffeq, such as dopri5 or heun2.
+        num_steps: Of a method with fixed steps.
+        rtol: Of an adaptive method.
+        atol: Of an adaptive method.
+    """
+
+    count: int | None = None
+    batch_size: int = 100
+    probes: int | None = 4
+    seed: int = 0
+    method: str = "dopri5"
+    num_steps: int = 50
+    rtol: float = 1e-5
+    atol: float = 1e-5
+
+    def __post_init__(self) -> None:
+        for name in ("count", "batch_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"config: likelihood.{name} must be at least 1, got {value}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement(Trained):
+    """Which images to measure under which network, which is not guided.
+
+    Args:
+        likelihood: How.
+    """
+
+    likelihood: LikelihoodConfig = field(default_factory=LikelihoodConfig)
+
+    def images(self) -> Source:
+        """The images."""
+        if self.data.name == "digits":
+            return Digits(self.data.split)
+        return dataclasses.replace(self, data=dataclasses.replace(self.data, flip=False)).data_source()
+
+    def settings(self, field: Field, source: Source) -> dict[str, Any]:
+        """All that the results depend on."""
+        data = {name: getattr(self.data, name) for name in DATA}
+        likelihood = dataclasses.asdict(self.likelihood)
+        return {"data": data, "images": len(source), "likelihood": likelihood, "network": identity(field)}
+
+
+def require_fit(model: SiT, source: Source) -> None:
+    """Raise ValueError unless the network has the shape and the classes of the images."""
+    if model.input_shape != source.shape:
+        raise ValueError(f"config: data must have the shape of the network, {model.input_shape}, got {source.shape}.")
+    if model.num_classes and not 0 < source.num_classes <= model.num_classes:
+        raise ValueError(
+            f"config: data must have classes, at most the {model.num_classes} of the network, got {source.num_classes}."
+        )
+
+
+def measure(
+    results: ArrayShards,
+    shards: list[int],
+    field: Field,
+    source: Source,
+    chosen: Sequence[int],
+    settings: LikelihoodConfig,
+) -> Generator[int, None, None]:
+    """Measure and write some shards, each as a batch; yields the number of images of each.
+
+    Raises:
+        ValueError: If an image cannot be read.
+    """
+    model = cast(SiT, field.model)
+    device = model.pos_embed.device
+    for shard in shards:
+        indices = [chosen[place] for place in results.of(shard)]
+        batch = source.batch(indices, [(settings.seed, index) for index in indices])
+        if batch.unreadable:
+            raise ValueError(f"data: each image must be readable, and is not: {batch.unreadable[0]}. Remove it.")
+        result = log_likelihood(
+            field,
+            batch.data.to(device),
+            y=batch.labels.to(device) if model.num_classes else None,
+            probes=settings.probes,
+            seed=settings.seed,
+            indices=indices,
+            method=settings.method,
+            num_steps=settings.num_steps,
+            rtol=settings.rtol,
+            atol=settings.atol,
+        )
+        results.write(shard, torch.stack(result, dim=1).double().cpu().numpy())  # (n, 3)
+        yield len(indices)
+
+
+def figures(rows: NDArray[np.float64], dims: int) -> dict[str, dict[str, float | None]]:
+    """The means over the images, with their standard errors from the spread over images and over probes.
+
+    Args:
+        rows: Nats, bits per dimension and the standard error of the nats of each image, shape (N, 3).
+        dims: Of an image.
+
+    Returns:
+        None for an error that is not known: from a single image, or a single probe.
+    """
+    count, (nats, bits, errors) = len(rows), rows.T
+    over_images = nats.std(ddof=1) / math.sqrt(count) if count > 1 else math.nan
+    spread = {"over_images": over_images, "over_probes": math.sqrt((errors**2).sum()) / count}
+
+    def figure(values: NDArray[np.float64], unit: float) -> dict[str, float | None]:
+        known = {name: None if math.isnan(error) else float(error / unit) for name, error in spread.items()}
+        return {"mean": float(values.mean()), **known}
+
+    return {"nats": figure(nats, 1.0), "bits_per_dim": figure(bits, dims * math.log(2))}
+
+
+def main(config: Measurement) -> None:
+    """Measure what is not there yet, until a signal comes; the first process says what it is in all."""
+    processes = join(config.torch_device())
+    field, source, settings = config.field(processes.device), config.images(), config.likelihood
+    model = cast(SiT, field.model)
+    require_fit(model, source)
+    wanted = min(settings.count or len(source), len(source))
+    chosen = np.linspace(0, len(source) - 1, wanted).round().astype(int).tolist()
+    results = ArrayShards(
+        config.output,
+        config.settings(field, source),
+        wanted,
+        settings.batch_size,
+        name="likelihood",
+        shape=(len(Likelihood._fields),),
+        dtype="float64",
+    )
+    complete = write_missing(
+        results, processes, lambda shards: measure(results, shards, field, source, chosen, settings)
+    )
+    if not (complete and processes.is_first):
+        return
+    rows = np.concatenate([results.read(shard) for shard in results.shards])
+    found = figures(rows, math.prod(model.input_shape))
+    write_json(results.folder / "likelihood.json", {"images": wanted, "of": len(source), **found})
+    of = f"all {wanted:,} images" if wanted == len(source) else f"only {wanted:,} of {len(source):,} images"
+    for name, each in found.items():
+        images, probes = ("unknown" if error is None else f"{error:.2g}" for error in list(each.values())[1:])
+        print(f"{name} {each['mean']:.4f} of {of}; standard error {images} over images, {probes} over probes")
+
+
+if __name__ == "__main__":
+    run_script(main, Measurement)
