@@ -13,7 +13,7 @@ DEMO ?=
 demo: install
 	$(BIN)/python examples/train.py --config $(CONFIG) $(DEMO)
 	$(BIN)/python examples/sample.py --config $(CONFIG) $(DEMO)
-	$(BIN)/python examples/evaluate.py --config $(CONFIG) $(DEMO)
+	$(BIN)/python examples/evaluate_digits.py --config $(CONFIG) $(DEMO)
 
 test: lint unit
 

@@ -1,4 +1,4 @@
-"""Measure the samples of a run: python examples/evaluate.py --config examples/configs/digits.yaml."""
+"""Measure the samples of a run: python examples/evaluate_digits.py --config examples/configs/digits.yaml."""
 
 import dataclasses
 import json
@@ -15,8 +15,9 @@ from training.checkpoint import Checkpoint, CheckpointError, find
 from training.config import Config, ODEConfig, SDEConfig, run_script
 from training.data import digits
 from training.environment import commit
-from training.evaluation import DigitsClassifier, class_gaussians, frechet_distance, nearest_distances
+from training.evaluation import DigitsClassifier, class_gaussians, nearest_distances
 from training.generate import draw
+from training.moments import Gaussian, frechet_distance
 
 Row = dict[str, Any]
 SAMPLERS = (
@@ -40,9 +41,13 @@ def main(config: Config) -> None:
     def agreement(images: Tensor, labels: Tensor) -> Row:
         return {"agreement": classifier.agreement(images, labels)}
 
+    real = Gaussian.of(heldout), Gaussian.of(classifier.features(heldout))
+
     def frechet(images: Tensor) -> Row:
-        features = classifier.features(images), classifier.features(heldout)
-        return {"frechet_pixels": frechet_distance(images, heldout), "frechet_features": frechet_distance(*features)}
+        return {
+            "frechet_pixels": frechet_distance(Gaussian.of(images), real[0]),
+            "frechet_features": frechet_distance(Gaussian.of(classifier.features(images)), real[1]),
+        }
 
     def nearest(images: Tensor) -> Row:
         distances = nearest_distances(images, train)
@@ -74,7 +79,7 @@ def main(config: Config) -> None:
             "parameters": sum(tensor.numel() for tensor in checkpoint.tensors("model").values()),
             "config": checkpoint.meta["config"],
         },
-        "commands": [f"python examples/{each}.py {flags}" for each in ("train", "sample", "evaluate")],
+        "commands": [f"python examples/{each}.py {flags}" for each in ("train", "sample", "evaluate_digits")],
         "versions": {"torch": torch.__version__, "commit": commit()},
     }
     (run / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")

@@ -1,6 +1,9 @@
-"""Are the samples digits, the right ones, and new? Distances, a classifier, and the baseline of a trivial model."""
+"""Are the samples digits, the right ones, and new? A classifier, distances, and the baseline of a trivial model."""
 
 from __future__ import annotations
+
+import hashlib
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -9,49 +12,6 @@ from sklearn.svm import SVC
 from torch import Tensor
 
 FloatArray = npt.NDArray[np.float64]
-
-
-def frechet_distance(a: Tensor, b: Tensor) -> float:
-    r"""Squared Frechet (2-Wasserstein) distance of the Gaussians with the means and covariances of two sets:
-
-    .. math:: \|\mu_a - \mu_b\|^2 + \mathrm{tr} \left( C_a + C_b - 2 (C_a^{1/2} C_b C_a^{1/2})^{1/2} \right)
-
-    With C = R^T R and R the triangular factor of the centred set, the last trace is the sum of the singular values of
-    R_a R_b^T. No covariance is formed and no root of one taken, so nothing is lost where features are constant or
-    dependent, and two equal sets are at 0 to rounding.
-
-    Args:
-        a, b: Features, shape (N, ...) and (M, ...), flattened to vectors of equal width.
-
-    Returns:
-        In squared units of the features, computed in float64.
-
-    Raises:
-        ValueError: If the widths differ, a set has fewer than 2 samples, or a feature is not finite.
-
-    Source: Dowson & Landau (1982); Heusel et al. (2017), arXiv:1706.08500.
-    """
-    a, b = _features(a, "a"), _features(b, "b")
-    if a.shape[1] != b.shape[1]:
-        raise ValueError(f"frechet_distance: widths must be equal, got {a.shape[1]} and {b.shape[1]}.")
-    root_a, root_b = _root(a), _root(b)
-    spread = root_a.square().sum() + root_b.square().sum() - 2 * torch.linalg.svdvals(root_a @ root_b.T).sum()
-    return float((a.mean(0) - b.mean(0)).square().sum() + spread)
-
-
-def _features(features: Tensor, name: str) -> Tensor:
-    if features.dim() < 2 or len(features) < 2:
-        raise ValueError(f"frechet_distance: {name} must have at least 2 samples, got shape {tuple(features.shape)}.")
-    if not bool(torch.isfinite(features).all()):
-        raise ValueError(f"frechet_distance: {name} must be finite, got NaN or infinity.")
-    return features.detach().cpu().double().flatten(1)
-
-
-def _root(features: Tensor) -> Tensor:
-    """R with R^T R the covariance, unbiased; shape (min(N, width), width)."""
-    centred = (features - features.mean(0)) / (len(features) - 1) ** 0.5
-    root: Tensor = torch.linalg.qr(centred, mode="r").R
-    return root
 
 
 def nearest_distances(samples: Tensor, reference: Tensor) -> Tensor:
@@ -90,6 +50,13 @@ class DigitsClassifier:
     def features(self, images: Tensor) -> Tensor:
         """The margins between the 45 pairs of classes, by which it decides; float64, shape (N, 45)."""
         return torch.from_numpy(self._machine.decision_function(_rows(images)))
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of what it has learned."""
+        machine = self._machine
+        learned = (machine.support_vectors_, machine.dual_coef_, machine.intercept_)
+        return hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in learned)).hexdigest()
 
 
 def class_gaussians(images: Tensor, labels: Tensor, asked: Tensor, *, seed: int) -> Tensor:

@@ -43,7 +43,7 @@ def call(name: str, *flags: str) -> int:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "digits"
-    for name in ("train.py", "sample.py", "evaluate.py"):
+    for name in ("train.py", "sample.py", "evaluate_digits.py"):
         assert call(name, *arguments(folder)) == 0
     return folder
 
@@ -73,7 +73,7 @@ def test_the_metrics_are_those_of_the_samples(run):
     assert metrics["training"]["steps"] == 3
     assert metrics["training"]["seconds"] > 0
     assert [command.split()[1] for command in metrics["commands"]] == [
-        f"examples/{name}.py" for name in ("train", "sample", "evaluate")
+        f"examples/{name}.py" for name in ("train", "sample", "evaluate_digits")
     ]
 
 
@@ -82,7 +82,7 @@ def test_again_it_is_done_and_more_steps_resume(run, capsys):
     assert capsys.readouterr().out.startswith(f"done: {run} has made 3 of 3 steps\n")
 
 
-@pytest.mark.parametrize("name", ["sample.py", "evaluate.py"])
+@pytest.mark.parametrize("name", ["sample.py", "evaluate_digits.py"])
 def test_a_run_is_not_sampled_as_if_it_were_another(run, name, capsys):
     assert call(name, *arguments(run, "--path=vp", "--prediction=data")) == 2
     assert capsys.readouterr().err == (
@@ -109,11 +109,11 @@ def test_samples_of_another_checkpoint_are_not_measured(run, tmp_path, capsys):
         (tmp_path / f"samples_{kind}.npz").write_bytes((run / f"samples_{kind}.npz").read_bytes())
     assert call("train.py", *arguments(tmp_path, "--training.steps=1")) == 0
     capsys.readouterr()
-    assert call("evaluate.py", *arguments(tmp_path)) == 2
+    assert call("evaluate_digits.py", *arguments(tmp_path)) == 2
     assert "samples_ode.npz: the samples are not from the newest checkpoint" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["sample.py", "evaluate.py"])
+@pytest.mark.parametrize("name", ["sample.py", "evaluate_digits.py"])
 def test_without_a_checkpoint_there_is_one_clear_line(name, tmp_path, capsys):
     assert call(name, *arguments(tmp_path / "none")) == 2
     assert capsys.readouterr().err == (

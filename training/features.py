@@ -1,0 +1,279 @@
+"""What a network sees in images: extractors of features, and the features of a set of images."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from training.hub import sha256
+from training.image_sets import ImageSet
+from training.images import to_unit_range
+from training.moments import FeatureStatistics, Gaussian
+
+OUTPUTS: Final = ("pool", "spatial", "probabilities")
+"""Features; those that still tell places apart, for sFID; and probabilities of classes, for the inception score."""
+
+SPATIAL_CHANNELS: Final = 7
+"""Of the 192 of a layer on 17 x 17 places, so that about as many features are left as after the pooling: 2,023."""
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """From images to features.
+
+    Attributes:
+        name: As the user gave it.
+        sha256: What the features depend on.
+        outputs: From uint8 images, (n, 3, H, W), to some of OUTPUTS, each (n, ...).
+    """
+
+    name: str
+    sha256: str
+    outputs: Callable[[Tensor], Mapping[str, Tensor]]
+
+    @torch.inference_mode()
+    def __call__(self, images: Tensor) -> dict[str, Tensor]:
+        """The outputs of images as vectors, each (n, width).
+
+        Raises:
+            ValueError: If there are others, or not as many as images.
+        """
+        with torch.backends.cudnn.flags(allow_tf32=False):
+            found = self.outputs(images)
+        if "pool" not in found or not found.keys() <= set(OUTPUTS):
+            raise ValueError(
+                f"extractor {self.name}: outputs must be pool and, where it has them, {' and '.join(OUTPUTS[1:])}, got "
+                f"{', '.join(found) or 'none'}."
+            )
+        for name, value in found.items():
+            if value.ndim < 2 or len(value) != len(images):
+                raise ValueError(
+                    f"extractor {self.name}: {name} must have shape ({len(images)}, ...) for as many images, got "
+                    f"{tuple(value.shape)}."
+                )
+        return {name: value.flatten(1) for name, value in found.items()}
+
+
+# Extractors
+
+
+def load_extractor(name: str, device: torch.device | str = "cpu") -> Extractor:
+    """An extractor by its name.
+
+    Args:
+        name: digits, the margins of a classifier of 8 x 8 digits; a TorchScript file, see ``torch_script``; or
+            module:function, see ``function``.
+        device: Where a TorchScript file computes.
+
+    Raises:
+        ValueError: If there is no such extractor.
+    """
+    if name == "digits":
+        return _digits()
+    if Path(name).is_file():
+        return torch_script(Path(name), device)
+    if ":" in name:
+        return function(name)
+    raise ValueError(
+        f"extractor: must be digits, a TorchScript file, or module:function, got {name!r}, and no such file is there."
+    )
+
+
+def torch_script(file: Path, device: torch.device | str = "cpu") -> Extractor:
+    """A network in a TorchScript file, such as NVIDIA's inception-2015-12-05.pt, the network of FID.
+
+    It is called on uint8 images, (n, 3, H, W), with ``return_features=True`` where it knows that, and gives features.
+    Parts that are named as in NVIDIA's file give more. ``output.weight`` gives probabilities, without the bias, as the
+    inception score has them; ``layers`` up to ``mixed_6.conv`` give spatial features, of images resized as TensorFlow 1
+    did: the first 7 channels, the last index that of the channel, as in the statistics of ADM.
+
+    Raises:
+        ValueError: If it is no such file.
+    """
+    try:
+        network = torch.jit.load(file, map_location=device).eval()  # type: ignore[no-untyped-call]
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(f"extractor: {file} must be a TorchScript file, and cannot be loaded: {reason}") from None
+    known = [argument.name for argument in network.forward.schema.arguments]
+    flags = {"return_features": True} if "return_features" in known else {}
+    layers = dict(network.layers.named_children()) if hasattr(network, "layers") else {}
+    weight = network.output.weight if hasattr(network, "output") else None
+
+    def outputs(images: Tensor) -> dict[str, Tensor]:
+        found = {"pool": network(images, **flags)}
+        if weight is not None:
+            found["probabilities"] = (found["pool"].flatten(1) @ weight.T).softmax(1)
+        if "mixed_6" in layers:
+            found["spatial"] = _spatial(layers, images)
+        return found
+
+    return Extractor(str(file), sha256(file), outputs)
+
+
+def _spatial(layers: Mapping[str, Any], images: Tensor) -> Tensor:
+    x = _resized(images.float()) / 128 - 1
+    for name, layer in layers.items():
+        if name == "mixed_6":
+            return layer.conv(x)[:, :SPATIAL_CHANNELS].movedim(1, -1)  # type: ignore[no-any-return]
+        x = layer(x)
+    raise AssertionError("there is a mixed_6")
+
+
+def _resized(images: Tensor, size: int = 299) -> Tensor:
+    """Bilinear, where pixel i of ``size`` is read at i * before / size: its corner stays, not its centre."""
+    height, width = images.shape[2:]
+    places = torch.arange(size, device=images.device, dtype=images.dtype) * 2 / size - 1
+    y, x = torch.meshgrid(places + 1 / height, places + 1 / width, indexing="ij")
+    grid = torch.stack([x, y], -1).expand(len(images), -1, -1, -1)
+    return torch.nn.functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
+
+
+def function(name: str) -> Extractor:
+    """A function of yours, module:function.
+
+    It takes uint8 images, (n, 3, H, W), on the device where all is computed, and gives features, (n, d), or a mapping
+    with some of OUTPUTS. Its attribute ``sha256``, where it has one, says what the features depend on, such as the
+    checksum of weights; else the file of the module does.
+
+    Raises:
+        ValueError: If there is no such function.
+    """
+    module_name, _, attribute = name.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+        call = getattr(module, attribute)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"extractor: {name!r} must be module:function, and cannot be loaded: {error}.") from error
+
+    def outputs(images: Tensor) -> Mapping[str, Tensor]:
+        found = call(images)
+        return found if isinstance(found, Mapping) else {"pool": found}
+
+    digest = getattr(call, "sha256", None) or sha256(Path(str(module.__file__)))
+    return Extractor(name, digest, outputs)
+
+
+def _digits() -> Extractor:
+    from training.data import digits
+    from training.evaluation import DigitsClassifier  # here, as it takes a second that others need not pay
+
+    classifier = DigitsClassifier(*digits("train"))
+
+    def outputs(images: Tensor) -> dict[str, Tensor]:
+        if images.shape[2:] != (8, 8):
+            raise ValueError(f"extractor digits: images must be of 8 x 8 pixels, got {tuple(images.shape[2:])}.")
+        return {"pool": classifier.features(to_unit_range(images[:, :1]))}
+
+    return Extractor("digits", classifier.digest, outputs)
+
+
+# The features of a set of images
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """Features of images, and their moments.
+
+    Attributes:
+        source, source_sha256: The images.
+        extractor, extractor_sha256: What made the features; None where nobody says.
+        gaussians: Mean and covariance of "pool" and, where there are such, "spatial", of all images.
+        rows: Of OUTPUTS, float32, each (N, width), of all images or of some that are spread over them; may be empty.
+        unreadable: Images that were left out.
+    """
+
+    source: str
+    source_sha256: str
+    extractor: str | None
+    extractor_sha256: str | None
+    gaussians: Mapping[str, Gaussian]
+    rows: Mapping[str, Tensor]
+    unreadable: int = 0
+
+    @property
+    def count(self) -> int:
+        """Number of rows."""
+        return len(self.rows["pool"])
+
+
+def extract(
+    extractor: Extractor,
+    images: ImageSet,
+    *,
+    device: torch.device | str = "cpu",
+    batch_size: int = 64,
+    workers: int = 0,
+    keep: int | None = None,
+) -> FeatureSet:
+    """The features of all images, in memory that grows with those kept alone.
+
+    Args:
+        extractor: What makes them.
+        images: Of which.
+        device: Where to compute.
+        batch_size: Images at a time.
+        workers: Processes beside this one that read ahead.
+        keep: Rows kept, at most; None is all.
+
+    Raises:
+        ValueError: If a feature is not finite, or fewer than 2 images can be read.
+    """
+    count = len(images)
+    kept = np.unique(np.linspace(0, count - 1, count if keep is None else min(keep, count)).round().astype(int))
+    statistics: dict[str, FeatureStatistics] = {}
+    parts: dict[str, list[Tensor]] = {}
+    unreadable = 0
+    with tqdm(total=count, desc=images.name, unit="image", disable=None) as bar:
+        for places, batch in images.read(batch_size, workers):
+            unreadable += len(places) - len(batch)
+            bar.update(len(places))
+            if not len(batch):
+                continue
+            inside = (kept >= places.start) & (kept < places.start + len(batch))
+            wanted = torch.from_numpy(kept[inside] - places.start)
+            for name, values in extractor(batch.to(device)).items():
+                _require_finite(values, name, images, places)
+                if name != "probabilities":
+                    new = FeatureStatistics(values.shape[1], values.device)
+                    statistics.setdefault(name, new).update(values)
+                parts.setdefault(name, []).append(values[wanted.to(values.device)].float().cpu())
+    if count - unreadable < 2:
+        raise ValueError(f"{images.name}: at least 2 images must be readable, got {count - unreadable}.")
+    return FeatureSet(
+        images.name,
+        images.digest,
+        extractor.name,
+        extractor.sha256,
+        {name: each.gaussian().to("cpu") for name, each in statistics.items()},
+        {name: torch.cat(part) for name, part in parts.items()},
+        unreadable,
+    )
+
+
+def widths(extractor: Extractor, images: ImageSet, device: torch.device | str = "cpu") -> dict[str, int]:
+    """The width of each output, from the first images.
+
+    Raises:
+        ValueError: If a feature is not finite.
+    """
+    places = range(min(2, len(images)))
+    found = extractor(images[places].to(device))
+    for name, values in found.items():
+        _require_finite(values, name, images, places)
+    return {name: values.shape[1] for name, values in found.items()}
+
+
+def _require_finite(values: Tensor, name: str, images: ImageSet, places: range) -> None:
+    finite = torch.isfinite(values).all(1)
+    if not bool(finite.all()):
+        first = places.start + int(finite.logical_not().nonzero()[0])
+        raise ValueError(f"{images.name}: {name} features must be finite, got NaN or infinity for image {first}.")

@@ -1,0 +1,280 @@
+"""Images that are measured: an array in a file, shards, a folder, or what a run is trained on; a batch at a time."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import zipfile
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from training.config import Config, read_config
+from training.data import Digits, Images, Source, read_ahead
+from training.hub import sha256
+from training.images import SUFFIXES, UNREADABLE, decode, to_pixels
+from training.shards import SETTINGS
+
+ARRAY: Final = "arr_0"
+"""The key of the images in an ``.npz``, as the evaluator of ADM has it."""
+
+SHARDS: Final = "images-*.npy"
+
+
+class ImageSet(Dataset[Tensor]):
+    """Images by their places: ``images[range(3, 5)]`` is uint8 of shape (2, 3, H, W), or of fewer where one is damaged.
+
+    Attributes:
+        name: Where they are from.
+    """
+
+    name: str
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def __getitem__(self, rows: range) -> Tensor:
+        raise NotImplementedError
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of all."""
+        raise NotImplementedError
+
+    def read(self, batch_size: int, workers: int = 0) -> Iterator[tuple[range, Tensor]]:
+        """All of them, with their places, by so many processes beside this one, ahead of time."""
+        batches = [range(k, min(k + batch_size, len(self))) for k in range(0, len(self), batch_size)]
+        return zip(batches, read_ahead(self, batches, workers), strict=True)
+
+
+class ArrayImages(ImageSet):
+    """Arrays of images, uint8, (N, H, W, 3) or of 1 channel, one after another; those in memory maps stay on the disk.
+
+    Args:
+        name: Where they are from.
+        files: Of the arrays.
+        arrays: One of each file.
+
+    Raises:
+        ValueError: If they have another dtype or shape.
+    """
+
+    def __init__(self, name: str, files: Sequence[Path], arrays: Sequence[NDArray[Any]]) -> None:
+        self.name, self.files, self.arrays = name, files, arrays
+        for file, array in zip(files, arrays, strict=True):
+            fits = array.ndim == 4 and array.shape[3] in (1, 3) and array.shape[1:] == arrays[0].shape[1:]
+            if not fits or array.dtype != np.uint8:
+                size = "(N, H, W, 3)" if array is arrays[0] else f"(N, {', '.join(map(str, arrays[0].shape[1:]))})"
+                raise ValueError(
+                    f"{file}: images must be uint8, 0 to 255, of shape {size}, got {array.dtype} of {array.shape}."
+                )
+        self._starts = [0, *accumulate(map(len, arrays))]
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    def __getitem__(self, rows: range) -> Tensor:
+        parts, start = [], rows.start
+        while start < rows.stop:
+            shard = bisect_right(self._starts, start) - 1
+            stop = min(rows.stop, self._starts[shard + 1])
+            parts.append(self.arrays[shard][start - self._starts[shard] : stop - self._starts[shard]])
+            start = stop
+        return _planes(np.concatenate(parts))
+
+    @cached_property
+    def digest(self) -> str:
+        """Of the file, or of all files."""
+        return _digest(self.files)
+
+
+class FileImages(ImageSet):
+    """The images of a folder, at any depth, in the order of their names, all of one size.
+
+    Raises:
+        ValueError: If there are none.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.name = str(folder)
+        self.files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
+        if not self.files:
+            raise ValueError(f"{folder}: there must be images in it, got none with a name that ends like .png or .jpg.")
+        self.size = self._image(self.files[0]).size
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, rows: range) -> Tensor:
+        images = []
+        for file in self.files[rows.start : rows.stop]:
+            image = self._image(file)
+            if image.size != self.size:
+                raise ValueError(f"{file}: images must be of one size, {self.size} of the first, got {image.size}.")
+            images.append(np.asarray(image))
+        return _planes(np.stack(images))
+
+    @cached_property
+    def digest(self) -> str:
+        """Of all files, with their names in the folder."""
+        return _digest(self.files, Path(self.name))
+
+    def _image(self, file: Path) -> Any:
+        try:
+            return decode(file, 3)
+        except UNREADABLE as error:
+            raise ValueError(f"{file}: the image cannot be read: {error}.") from None
+
+
+class SourceImages(ImageSet):
+    """What a run is trained on, not flipped. Images that cannot be read are left out.
+
+    Raises:
+        TypeError: If these are no images.
+    """
+
+    def __init__(self, name: str, source: Source) -> None:
+        if not isinstance(source, Digits | Images):
+            raise TypeError(f"{name}: data must be images, got {type(source).__name__}. Give the images themselves.")
+        self.name, self.source = name, source
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, rows: range) -> Tensor:
+        if isinstance(self.source, Digits):
+            return _planes(to_pixels(self.source.images[rows.start : rows.stop]))
+        images = [torch.empty(0, 3, *self.source.shape[1:], dtype=torch.uint8)]
+        for index in rows:
+            try:
+                images.append(self.source.pixels(index)[0].expand(1, 3, -1, -1))
+            except UNREADABLE:  # noqa: PERF203
+                continue  # who reads sees that there are fewer, and counts them
+        return torch.cat(images)
+
+    @cached_property
+    def digest(self) -> str:
+        """Of all images as they are encoded, and the size to which they are cropped."""
+        if isinstance(self.source, Digits):
+            return hashlib.sha256(self.source.images.numpy().tobytes()).hexdigest()
+        digest = hashlib.sha256(str(self.source.shape).encode())
+        for index in range(len(self.source)):
+            encoded = self.source.encoded(index)[0]
+            each = hashlib.sha256(encoded).digest() if isinstance(encoded, bytes) else sha256(Path(encoded)).encode()
+            digest.update(each)
+        return digest.hexdigest()
+
+
+def open_images(source: str | os.PathLike[str]) -> ImageSet:
+    """Images of any kind.
+
+    Args:
+        source: A file ``.npz`` with ``arr_0``, uint8, (N, H, W, 3); a folder of shards ``images-000000.npy`` of such
+            arrays; a folder of images; or the settings of a run, ``.yaml``, whose data are meant.
+
+    Raises:
+        ValueError: If it is none of these, or of another shape, dtype or range.
+        TypeError: If a run is trained on what are no images.
+    """
+    path = Path(source)
+    if path.suffix in (".yaml", ".yml"):
+        config: Config = read_config(["--config", str(path)])
+        unflipped = dataclasses.replace(config, data=dataclasses.replace(config.data, flip=False))
+        images: ImageSet = SourceImages(str(path), unflipped.data_source())
+    elif path.is_dir():
+        images = _shards(path) if any(path.glob(SHARDS)) else FileImages(path)
+    elif path.suffix == ".npz":
+        images = ArrayImages(str(path), [path], [_array(path)])
+    else:
+        raise ValueError(f"{path}: images must be a folder, an .npz or the .yaml of a run, and there is no such one.")
+    if len(images) < 2:
+        raise ValueError(f"{path}: there must be at least 2 images, got {len(images)}.")
+    first = images[range(min(len(images), 16))]
+    if len(first) and first.max() <= 1:
+        raise ValueError(
+            f"{path}: images must be from 0 to 255, got none above 1 among the first {len(first)}. Multiply those from "
+            "0 to 1 by 255."
+        )
+    return images
+
+
+def keys(file: Path) -> list[str]:
+    """Names of the arrays in an ``.npz``.
+
+    Raises:
+        ValueError: If it cannot be read.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return [name.removesuffix(".npy") for name in archive.namelist()]
+    except (OSError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{file}: must be an .npz, and cannot be read: {error}.") from None
+
+
+def _shards(folder: Path) -> ArrayImages:
+    """Those of ``examples/generate.py``, whose settings say how many images there should be."""
+    files = sorted(folder.glob(SHARDS))
+    images = ArrayImages(str(folder), files, [_mapped(file) for file in files])
+    settings = json.loads((folder / SETTINGS).read_text()) if (folder / SETTINGS).exists() else {}
+    wanted = settings.get("sampling", {}).get("num_samples", len(images))
+    if len(images) != wanted:
+        raise ValueError(
+            f"{folder}: there must be {wanted:,} images, as {SETTINGS} says, got {len(images):,}. The command that was "
+            "stopped resumes."
+        )
+    return images
+
+
+def _mapped(file: Path) -> NDArray[Any]:
+    try:
+        array: NDArray[Any] = np.load(file, mmap_mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(f"{file}: the shard cannot be read: {error}.") from None
+    return array
+
+
+def _array(file: Path) -> NDArray[Any]:
+    """The images of an ``.npz``: mapped where they are not compressed, else in memory."""
+    found = keys(file)
+    if ARRAY not in found:
+        raise ValueError(f"{file}: must hold images as {ARRAY}, got {', '.join(found)}.")
+    with zipfile.ZipFile(file) as archive, archive.open(f"{ARRAY}.npy") as stream:
+        entry = archive.getinfo(f"{ARRAY}.npy")
+        version = np.lib.format.read_magic(stream)
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read_header(stream)
+        head = stream.tell()
+        if dtype.hasobject:
+            raise ValueError(f"{file}: images must be uint8, got objects.")
+        if entry.compress_type != zipfile.ZIP_STORED or fortran:
+            stream.seek(0)
+            array: NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
+            return array
+    with file.open("rb") as raw:
+        raw.seek(entry.header_offset + 26)  # where the lengths of the name and of the extra field stand, before both
+        lengths = np.frombuffer(raw.read(4), "<u2")
+    return np.memmap(file, dtype, "r", entry.header_offset + 30 + int(lengths.sum()) + head, shape)
+
+
+def _planes(pixels: NDArray[Any]) -> Tensor:
+    """From (n, H, W, 1 or 3) to (n, 3, H, W)."""
+    return torch.from_numpy(pixels).movedim(-1, 1).expand(-1, 3, -1, -1)
+
+
+def _digest(files: Iterable[Path], folder: Path | None = None) -> str:
+    """SHA-256 of one file, or of the lines of those of several."""
+    digests = {str(file.relative_to(folder) if folder else file.name): sha256(file) for file in files}
+    if len(digests) == 1 and not folder:
+        return next(iter(digests.values()))
+    return hashlib.sha256("".join(f"{digest}  {name}\n" for name, digest in digests.items()).encode()).hexdigest()
