@@ -93,9 +93,13 @@ def trajectory(
     y = labels.to(device) if model.num_classes else None
     noise = initial_noise(model.input_shape, settings.seed, rows).to(device)
     ode = sample_ode(field, noise, num_steps=num_steps, method=settings.ode.method, y=y, trajectory=True)
-    sde = sample_sde(field, noise, w=settings.sde.w, num_steps=num_steps, seed=settings.seed, y=y, trajectory=True)
+    w, method = settings.sde.w, settings.sde.method
+    sde = sample_sde(field, noise, w=w, num_steps=num_steps, seed=settings.seed, method=method, y=y, trajectory=True)
     every = num_steps // (columns - 1)
-    states = {f"ODE, {settings.ode.method}": ode[::every].cpu(), f"SDE, w = {settings.sde.w}": sde[::every].cpu()}
+    states = {
+        f"ODE, {settings.ode.method}": ode[::every].cpu(),
+        f"SDE, {method if w is None else f'w = {w}'}": sde[::every].cpu(),
+    }
     images = {name: torch.stack([decode(x) for x in xs]) for name, xs in states.items()}
     return trajectory_figure(images, times=torch.linspace(0, 1, columns).tolist(), labels=labels.tolist())
 

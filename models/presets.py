@@ -1,7 +1,7 @@
 """The named sizes of SiT.
 
 S, B, L and XL are those of Ma et al. (2024), arXiv:2401.08740, table 1; LightningDiT is the block of Yao et al. (2025),
-arXiv:2501.01423, at those sizes. T is ours, for tests and small data.
+arXiv:2501.01423, at those sizes. N and T, half as wide, are ours, for tests and small data.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ class Published(NamedTuple):
 
 _SIZES = (
     # name              depth hidden heads modern patches
+    ("SiT-N",              4,    64,    2, False, (1, 2, 4, 8)),
     ("SiT-T",              4,   128,    4, False, (1, 2, 4, 8)),
     ("SiT-S",             12,   384,    6, False, (2, 4, 8)),
     ("SiT-B",             12,   768,   12, False, (2, 4, 8)),

@@ -129,15 +129,18 @@ class TimeConfig:
         mean: Of logit_normal (null is 0) and log_normal_sigma (-1.2).
         std: Of logit_normal (null is 1) and log_normal_sigma (1.2).
         scale: Of mode (null is 1.29).
+        steps: Times are rounded down to multiples of 1 / steps: 1000 are those of DDPM. Null leaves them continuous.
     """
 
     name: str = "uniform"
     mean: float | None = None
     std: float | None = None
     scale: float | None = None
+    steps: int | None = None
 
     def __post_init__(self) -> None:
         _require(self.name in TIMES, "time.name", f"one of {', '.join(TIMES)}", self.name)
+        _require(self.steps is None or self.steps >= 1, "time.steps", "at least 1, or null", self.steps)
         for name, value in self._given().items():
             _require(name in TIMES[self.name], f"time.{name}", f"null, as {self.name} has none", value)
 
@@ -271,27 +274,31 @@ class SDEConfig:
     """The SDE sampler.
 
     Args:
-        w: Squared noise amplitude: the name of a choice, such as sigma or sin_squared, or text in t.
+        w: Squared noise amplitude: the name of a choice, such as sigma or sin_squared, or text in t; null for
+            ancestral, which has its own.
         num_steps: Number of steps.
-        method: Such as euler, heun or exponential2.
+        method: Such as euler, heun, exponential2, or ancestral, which is DDPM's.
         grid: The times of the steps: uniform, shifted, log_snr, edm, cosine or optimized.
     """
 
-    w: str = "sigma"
+    w: str | None = "sigma"
     num_steps: int = 250
     method: str = "euler"
     grid: str = "uniform"
 
     def __post_init__(self) -> None:
-        interpolants.diffusion.choose(self.w)
-        methods = [method for method in SDE_METHODS if method != "ancestral"]  # which has no w
-        _require(self.method in methods, "sampling.sde.method", f"one of {', '.join(methods)}", self.method)
+        _require(self.method in SDE_METHODS, "sampling.sde.method", f"one of {', '.join(SDE_METHODS)}", self.method)
+        contract = "null for the method ancestral, else set"
+        _require((self.w is None) == (self.method == "ancestral"), "sampling.sde.w", contract, self.w)
+        if self.w is not None:
+            interpolants.diffusion.choose(self.w)
         _require(self.num_steps >= 1, "sampling.sde.num_steps", "at least 1", self.num_steps)
         _require(self.grid in GRIDS, "sampling.sde.grid", f"one of {', '.join(GRIDS)}", self.grid)
 
     def __str__(self) -> str:
         method = "" if self.method == "euler" else f", {self.method}"
-        return f"SDE, w = {self.w}{method}{_steps(self.num_steps, self.grid)}"
+        w = "" if self.w is None else f", w = {self.w}"
+        return f"SDE{w}{method}{_steps(self.num_steps, self.grid)}"
 
 
 def _steps(num_steps: int, grid: str) -> str:
@@ -381,7 +388,14 @@ class Config:
     def loss(self) -> InterpolantLoss:
         """The objective on the path."""
         path = self.interpolant()
-        return InterpolantLoss(path, self.prediction, self.space, time=self.time.density(path), weight=self.weight)
+        return InterpolantLoss(
+            path,
+            self.prediction,
+            self.space,
+            time=self.time.density(path),
+            weight=self.weight,
+            time_steps=self.time.steps,
+        )
 
     def data_source(self) -> Source:
         """The examples, of the size and the channels of the network.

@@ -132,7 +132,7 @@ def path_figure(path: Path, ws: Mapping[str, DiffusionLike]) -> Figure:
         (snr, r"log-SNR, $\log\,\alpha^2 / \sigma^2$"),
         (noise, r"squared noise amplitude $w(t)$ of the SDE"),
     ):
-        _style(axes, title, "t (0 is noise, 1 is data)")
+        style(axes, title, "t (0 is noise, 1 is data)")
         axes.set_xlim(0, 1)
     weights.legend(frameon=False, fontsize=9, loc="upper center", ncols=2)
     noise.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
@@ -156,13 +156,23 @@ def loss_figure(log: Sequence[Mapping[str, float]]) -> Figure:
     axes = figure.subplots()
     axes.plot(steps, losses, color=COLORS[0], alpha=0.25, linewidth=0.8, label="logged step")
     axes.plot(steps, running, color=COLORS[0], label=f"mean of {len(window)} logged steps")
-    _style(axes, "Training loss", "step")
+    style(axes, "Training loss", "step")
     axes.set_ylabel("squared error a dimension", color=INK)
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter("{x:.2g}")
     axes.yaxis.set_minor_formatter("{x:.2g}")
     axes.legend(frameon=False, fontsize=9)
     return figure
+
+
+def style(axes: Axes, title: str, xlabel: str) -> None:
+    """The look of all axes."""
+    axes.set_title(title, fontsize=11, color=INK)
+    axes.set_xlabel(xlabel, color=INK)
+    axes.tick_params(colors=INK, labelsize=9)
+    axes.grid(color="#e4e7eb", linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(FAINT)
 
 
 def _show(axes: Axes, grid: Tensor) -> None:
@@ -184,12 +194,3 @@ def _show(axes: Axes, grid: Tensor) -> None:
 
 def _label_tiles(set_ticks: Any, labels: Sequence[str], size: int, fontsize: int = 10) -> None:
     set_ticks([(size - 1) / 2 + k * (size + GAP) for k in range(len(labels))], labels, fontsize=fontsize)
-
-
-def _style(axes: Axes, title: str, xlabel: str) -> None:
-    axes.set_title(title, fontsize=11, color=INK)
-    axes.set_xlabel(xlabel, color=INK)
-    axes.tick_params(colors=INK, labelsize=9)
-    axes.grid(color="#e4e7eb", linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(FAINT)

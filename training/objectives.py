@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -39,6 +40,8 @@ class InterpolantLoss:
             is 1.
         proposal: The density that t is drawn from where it is not ``time``: the loss of a sample is then multiplied by
             time / proposal, which leaves its expectation as it is. ``time_density.optimal`` gives one.
+        time_steps: Times are rounded down to multiples of 1 / time_steps, as in DDPM, whose 1,000 are 0, 0.001, ...,
+            0.999; None leaves them continuous.
 
     Attributes:
         time, proposal: The two densities, on the interval.
@@ -46,7 +49,8 @@ class InterpolantLoss:
 
     Raises:
         ValueError: If a quantity or weight is unknown, the interval is not inside [0, 1] or has no time in common with
-            the densities, ``proposal`` does not cover ``time``, or ``space`` is given with a weight that has its own.
+            the densities, ``proposal`` does not cover ``time``, ``space`` is given with a weight that has its own, or
+            times are rounded out of the interval or with a ``proposal``.
     """
 
     def __init__(
@@ -58,6 +62,7 @@ class InterpolantLoss:
         time: TimeDensity | None = None,
         weight: WeightLike | None = None,
         proposal: TimeDensity | None = None,
+        time_steps: int | None = None,
     ) -> None:
         check_quantity(prediction, "InterpolantLoss: prediction")
         require_data_at_one(path, "InterpolantLoss")
@@ -84,6 +89,9 @@ class InterpolantLoss:
         self._is_uniform = time is None
         self.time = uniform(*self.interval) if time is None else time.truncated(*self.interval)
         self.proposal = proposal.truncated(*self.interval) if proposal is not None else None
+        self.time_steps = time_steps
+        if time_steps is not None:
+            self._check_rounded(time_steps)
         if self.proposal is not None:
             self._importance = importance_sampled(torch.ones_like, self.time, self.proposal)[1]
 
@@ -93,6 +101,17 @@ class InterpolantLoss:
             return low, high
         start, stop = self.path.interval(self.weight, max_gain=1e6)  # 1,000^2: a weight is of squares
         return max(low, start), min(high, stop)
+
+    def _check_rounded(self, steps: int) -> None:
+        if steps < 1:
+            raise ValueError(f"InterpolantLoss: time_steps must be at least 1, or None, got {steps!r}.")
+        if self.proposal is not None:
+            raise ValueError("InterpolantLoss: time_steps must be None with a proposal, whose times are continuous.")
+        low = self.interval[0]
+        if math.floor(low * steps) / steps < low:
+            raise ValueError(
+                f"InterpolantLoss: with time_steps the interval must start at a multiple of 1 / {steps}, got {low!r}."
+            )
 
     def __call__(
         self,
@@ -121,14 +140,16 @@ class InterpolantLoss:
         return loss if self.proposal is None else loss * self._importance(t).to(loss.dtype)
 
     def sample_times(self, data: Tensor) -> Tensor:
-        """A time for each sample, from ``proposal`` or else ``time``: shape (batch,), float32 or the wider dtype of
-        ``data``, from torch's default generator.
+        """A time for each sample, from ``proposal`` or else ``time``, rounded where asked, from torch's default
+        generator: shape (batch,), float32 or the wider dtype of ``data``.
         """
         low, high = self.interval
         dtype = torch.promote_types(data.dtype, torch.float32)
         if self.proposal is not None or not self._is_uniform:
-            return (self.proposal or self.time).sample(data.shape[0], dtype=dtype, device=data.device)
-        return low + (high - low) * torch.rand(data.shape[0], dtype=dtype, device=data.device)
+            t = (self.proposal or self.time).sample(data.shape[0], dtype=dtype, device=data.device)
+        else:
+            t = low + (high - low) * torch.rand(data.shape[0], dtype=dtype, device=data.device)
+        return t if self.time_steps is None else (t * self.time_steps).floor() / self.time_steps
 
     def at(
         self, model: Callable[..., Tensor], data: Tensor, noise: Tensor, t: Tensor, y: Tensor | None = None

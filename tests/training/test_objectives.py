@@ -1,5 +1,7 @@
 """The loss, against the official formulas written by hand, and its times."""
 
+import math
+
 import pytest
 import torch
 from gaussian import tensor
@@ -183,6 +185,19 @@ def test_times_have_the_density_asked_for_within_the_interval():
     assert InterpolantLoss(ip.linear(), interval=(0.25, 0.75)).time.support == (0.25, 0.75)
 
 
+def test_times_of_ddpm_are_its_thousand_equally_often():
+    loss = InterpolantLoss(ip.vp(), "noise", time_steps=10)
+    torch.manual_seed(0)
+    times = loss.sample_times(torch.zeros(20_000, 1, dtype=torch.float64))
+    values, counts = times.unique(return_counts=True)
+    assert torch.equal(values, torch.arange(10, dtype=torch.float64) / 10)  # 1 would be the data, without noise
+    assert float((counts / 2000 - 1).abs().max()) < 0.1  # 4.5 standard deviations
+    by_density = InterpolantLoss(ip.linear(), time=ip.time_density.logit_normal(), time_steps=4)
+    counts = by_density.sample_times(torch.zeros(20_000, 1)).unique(return_counts=True)[1] / 20_000
+    quarter = 0.5 * math.erfc(math.log(3) / math.sqrt(2))  # logit(1/4) = -log 3
+    assert counts.tolist() == pytest.approx([quarter, 0.5 - quarter, 0.5 - quarter, quarter], abs=0.015)
+
+
 def test_uniform_times_are_those_that_torch_draws():
     """Bit for bit: runs that are resumed draw the times that they would have drawn."""
     objective = InterpolantLoss(ip.linear(), interval=(0.25, 0.75))
@@ -231,6 +246,9 @@ def test_densities_of_the_loss_are_cut_to_its_interval():
         ({"weight": "edm", "space": "noise"}, "space must be None with a weight of the error of the data, got 'noise'"),
         ({"time": ip.time_density.uniform(0.1, 0.2), "interval": (0.5, 1.0)}, "^truncated: "),
         ({"proposal": ip.time_density.uniform(0.1, 1.0)}, "^importance_sampled: the support of proposal must hold"),
+        ({"proposal": ip.time_density.uniform(), "time_steps": 10}, "time_steps must be None with a proposal"),
+        ({"interval": (0.25, 1.0), "time_steps": 10}, "interval must start at a multiple of 1 / 10, got 0.25"),
+        ({"time_steps": 0}, "time_steps must be at least 1, or None, got 0"),
     ],
 )
 def test_weights_and_densities_that_disagree_are_refused(arguments, message):
