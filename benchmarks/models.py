@@ -42,10 +42,10 @@ from models import PUBLISHED, SiT, create_model, quantize
 from models.blocks import Attention
 from models.embeddings import sincos_position_embedding
 from training.fields import Field
+from training.meters import peak_flops
 from training.samplers import sample_sde
 
 RESULTS = Path(__file__).resolve().parent / "results"
-PEAK = {"NVIDIA H100": 989e12, "NVIDIA H200": 989e12, "NVIDIA A100": 312e12}  # dense bfloat16, of the data sheets
 DECAY = 0.9999
 
 
@@ -360,7 +360,7 @@ def gpu(name: str, device: str, largest: int, num_steps: int) -> None:
     plain, plain with TF32 (what the official script runs), ours.
     """
     kind = torch.cuda.get_device_name() if device == "cuda" else device
-    peak = next((value for key, value in PEAK.items() if kind.startswith(key)), math.nan)
+    peak = peak_flops(kind) or math.nan
     per_pass = 2 * PUBLISHED[name].gmacs * 1e9
     rows: list[dict[str, Any]] = []
     for how in ("plain", "plain, TF32", "ours, bf16, compiled", "ours, bf16, compiled, checkpointing"):

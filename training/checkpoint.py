@@ -204,11 +204,8 @@ def write(run: str | Path, contents: Snapshot, *, keep: int = 2, keep_every: int
     temporary = folder.with_name(_UNFINISHED + folder.name)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
-    try:
-        for name, tensors in contents.tensors.items():
-            save_file(dict(tensors), temporary / f"{name}.safetensors")
-    except SafetensorError as error:  # which wraps that of the disk
-        raise OSError(f"{temporary}: a checkpoint cannot be written, {error}.") from None
+    for name, tensors in contents.tensors.items():
+        write_tensors(temporary / f"{name}.safetensors", tensors)
     files = [f"{name}.safetensors" for name in contents.tensors]
     meta = {**contents.meta, "sha256": {name: sha256(temporary / name) for name in files}}
     meta["digest"] = _digest(meta)
@@ -339,9 +336,21 @@ def find(source: str | Path) -> Checkpoint:
     return checkpoint
 
 
+def write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a file of safetensors.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    try:
+        save_file(dict(tensors), file)
+    except SafetensorError as error:  # which wraps that of the disk
+        raise OSError(f"{file}: cannot be written, {error}.") from None
+
+
 def remove_unfinished(run: str | Path) -> None:
     """Delete what a killed write or deletion left behind. Only for the one process that trains the run."""
-    for leftover in (Path(run) / "checkpoints").glob(_UNFINISHED + "*"):
+    for leftover in Path(run).glob(f"*/{_UNFINISHED}*"):  # of checkpoints, and of snapshots of averages
         shutil.rmtree(leftover)
 
 

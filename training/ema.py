@@ -18,9 +18,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
+
+from training.checkpoint import write_tensors
 
 Tensors: TypeAlias = "tuple[Tensor, ...] | list[Tensor]"
 
@@ -115,9 +117,12 @@ def save_snapshot(run: str | Path, step: int, weights: Mapping[str, Mapping[str,
     folder = Path(run) / SNAPSHOTS
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {f"{name}/{key}": value.half() for name, state in weights.items() for key, value in state.items()}
-    temporary = folder / f"{_UNFINISHED}{step:08d}"
-    save_file(tensors, temporary)
-    os.replace(temporary, folder / f"step-{step:08d}.safetensors")
+    file = f"step-{step:08d}.safetensors"
+    temporary = folder / f"{_UNFINISHED}{step:08d}"  # a folder: safetensors writes to another file first
+    temporary.mkdir()
+    write_tensors(temporary / file, tensors)
+    os.replace(temporary / file, folder / file)
+    temporary.rmdir()
 
 
 def combine(run: str | Path, width: float, step: int | None = None) -> tuple[dict[str, Tensor], float]:

@@ -70,10 +70,17 @@ def now() -> str:
 
 
 def write_whole(file: Path, text: str) -> None:
-    """Write a file so that whoever is killed leaves the old one or the new one."""
+    """Write a file so that whoever is killed leaves the old one or the new one.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
     temporary = file.with_name(file.name + ".unfinished")
-    temporary.write_text(text)
-    os.replace(temporary, file)
+    try:
+        temporary.write_text(text)
+        os.replace(temporary, file)
+    except OSError as error:  # which need not say which file
+        raise OSError(f"{file}: cannot be written, {error}.") from None
 
 
 def _git_facts(folder: Path, code: Path) -> dict[str, Any]:

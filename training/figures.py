@@ -132,7 +132,7 @@ def path_figure(path: Path, ws: Mapping[str, DiffusionLike]) -> Figure:
         (snr, r"log-SNR, $\log\,\alpha^2 / \sigma^2$"),
         (noise, r"squared noise amplitude $w(t)$ of the SDE"),
     ):
-        style(axes, title, "t (0 is noise, 1 is data)")
+        style_axes(axes, title, "t (0 is noise, 1 is data)")
         axes.set_xlim(0, 1)
     weights.legend(frameon=False, fontsize=9, loc="upper center", ncols=2)
     noise.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
@@ -156,7 +156,7 @@ def loss_figure(log: Sequence[Mapping[str, float]]) -> Figure:
     axes = figure.subplots()
     axes.plot(steps, losses, color=COLORS[0], alpha=0.25, linewidth=0.8, label="logged step")
     axes.plot(steps, running, color=COLORS[0], label=f"mean of {len(window)} logged steps")
-    style(axes, "Training loss", "step")
+    style_axes(axes, "Training loss", "step")
     axes.set_ylabel("squared error a dimension", color=INK)
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter("{x:.2g}")
@@ -165,7 +165,7 @@ def loss_figure(log: Sequence[Mapping[str, float]]) -> Figure:
     return figure
 
 
-def style(axes: Axes, title: str, xlabel: str) -> None:
+def style_axes(axes: Axes, title: str, xlabel: str) -> None:
     """The look of all axes."""
     axes.set_title(title, fontsize=11, color=INK)
     axes.set_xlabel(xlabel, color=INK)
