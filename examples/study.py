@@ -3,7 +3,7 @@
 
 Each network is trained for each seed, and its samples are measured beside the images of the training. The same command
 resumes, and skips what is done; more seeds are added to those that are there. ``study.json`` in the folder has all
-figures; ``study.md`` sets them beside the paper's.
+figures; ``study.md`` sets them beside the paper's. examples/questions.py, run before, adds two sections to it.
 """
 
 from __future__ import annotations
@@ -334,7 +334,7 @@ def main(study: Study) -> None:
     spent = sum(map(float, (folder / "seconds.txt").read_text().split()))
     write_json(folder / "study.json", {**collect(study), "seconds": spent})
     page = Path(study.page) if study.page else folder / "study.md"
-    write_page(folder / "study.json", page)
+    write_page(folder, page)
     print(f"all figures: {folder}/study.json; beside the paper's: {page}")
 
 

@@ -1,9 +1,10 @@
-"""The page of a study: python examples/study_page.py runs/study/study.json docs/study.md [NOTES.md].
+"""The page of a study: python examples/study_page.py runs/study docs/study.md.
 
-All figures are those of the study. What is concluded from them, by people, is in the notes, which are put into the page
-as they are. Intervals are of the mean over the seeds, 95 %, by Student's distribution. Two networks, or two samplers,
-are compared by the ratio of their Frechet distances, of which the logarithm is averaged over the seeds: the same seed
-means the same order of the data, and the same noise in training and sampling.
+The folder has ``study.json``, and may have ``questions.json`` of ``examples/questions.py``, and ``notes.md``: what
+people conclude, which is put into the page as it is. Intervals are of the mean over the seeds, 95 %, by Student's
+distribution. Two networks, or two samplers, are compared by the ratio of their Frechet distances, of which the
+logarithm is averaged over the seeds: the same seed means the same order of the data, and the same noise in training and
+sampling.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
+from examples.questions import guidance_figure as guidance_of_mixture
+from examples.questions import section, w_figure
 from training.environment import write_whole
 from training.figures import COLORS, FAINT, INK, style_axes
 
@@ -71,15 +74,14 @@ STEPS: Final = (
 )
 
 
-def write_page(study: Path, page: Path, notes: str = "") -> None:
+def write_page(folder: Path, page: Path) -> None:
     """Write the page and its figures.
 
     Args:
-        study: What ``examples/study.py`` wrote.
+        folder: Of the study.
         page: Markdown; the figures are in images/ beside it.
-        notes: In Markdown, what is concluded.
     """
-    found = json.loads(study.read_text())
+    found, questions, _ = read(folder)
     images = page.parent / IMAGES
     images.mkdir(parents=True, exist_ok=True)
     figures = {
@@ -88,20 +90,33 @@ def write_page(study: Path, page: Path, notes: str = "") -> None:
         "calls": calls_figure(found),
         "guidance": guidance_figure(found),
     }
-    results = study.parent / "results"
-    if results.exists():
+    if (results := folder / "results").exists():
         figures["samples"] = samples_figure(results)
     for name, figure in figures.items():
         figure.savefig(images / f"study-{name}.png", dpi=110)
-    write_whole(page, text(found, notes))
+    if questions is not None:
+        w_figure(questions["w"]).savefig(images / "questions-w.png", dpi=110)
+        guidance_of_mixture(questions["guidance"]).savefig(images / "questions-guidance.png", dpi=110)
+    write_whole(page, text(folder))
 
 
-def text(found: Found, notes: str = "") -> str:
+def read(folder: Path) -> tuple[Found, Found | None, str]:
+    """The figures of the study, those of the questions, and the notes."""
+    questions, notes = folder / "questions.json", folder / "notes.md"
+    return (
+        json.loads((folder / "study.json").read_text()),
+        json.loads(questions.read_text()) if questions.exists() else None,
+        notes.read_text() if notes.exists() else "",
+    )
+
+
+def text(folder: Path) -> str:
     """The page in Markdown."""
+    found, questions, notes = read(folder)
+    more = "" if questions is None else section(questions, IMAGES)
     settings, floor = found["settings"], found["floor"]
     unseen = "" if floor is None else f" That of images which were never trained on is {floor:.2f}."
-    return (
-        f"""# The paper's comparisons, repeated
+    page = f"""# The paper's comparisons, repeated
 
 Ma et al. (2024), arXiv:2401.08740, compare networks that differ in one thing at a time: time, path, what the network
 predicts, sampler, guidance, size. Here the same is done on {settings["data"]["name"]}, with small networks, each
@@ -128,6 +143,7 @@ where its own two distances are within 2 % of each other, its order is weak too.
 
 {claims_table(found)}
 
+{notes}
 ## All networks
 
 ![Frechet distance of all networks]({IMAGES}/study-networks.png)
@@ -169,9 +185,8 @@ A network after all steps, and one after a quarter of them, by both samplers wit
 
 {guidance_table(found)}
 
-{notes}""".rstrip()
-        + "\n"
-    )
+{more}"""
+    return page.rstrip() + "\n"
 
 
 # Tables
@@ -450,5 +465,4 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 if __name__ == "__main__":
-    given = [Path(each) for each in sys.argv[1:]]
-    write_page(given[0], given[1], given[2].read_text() if len(given) > 2 else "")
+    write_page(Path(sys.argv[1]), Path(sys.argv[2]))
