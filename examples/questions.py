@@ -182,7 +182,8 @@ def by_fokker_planck(field: Field, equations: Sequence[Dynamics], start: Law, ti
     for k, step in enumerate(np.diff(times), start=1):
         drift = a[:, k, None] * faces + b[:, k, None] * velocity(field, faces, times[k])
         q = _implicit_step(q, drift, w[:, k, None] / 2, width, step)
-    return [Law(x, np.log(each)) for each in q]
+    least = np.finfo(float).tiny  # what is less has become 0
+    return [Law(x, np.log(np.maximum(each, least))) for each in q]
 
 
 def _implicit_step(q: Array, drift: Array, diffusion: Array, width: float, step: float) -> Array:

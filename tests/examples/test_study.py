@@ -46,7 +46,7 @@ def test_all_samplers_of_a_network_make_as_many_calls(tiny, name, monkeypatch):
         found = json.loads(result_file(tiny, name, 0, sampling).read_text())
         wanted = int(sampling.split()[1]) if sampling.endswith("calls") else tiny.calls
         if "guided" not in sampling:  # a guided call evaluates twice where it is guided
-            assert found["calls"] == wanted
+            assert found["calls"] in (wanted, wanted + 1)  # one more to the end, where a conversion has a pole there
         assert math.isfinite(found["frechet"])
         assert 0 <= found["agreement"] <= 1
 
