@@ -130,7 +130,8 @@ Commit {found["commit"]}, torch {found["torch"]}, {found["date"]}; {found["secon
 - Networks: {settings["model"]["name"]}, or {settings["small"]}, half as wide, where it says small; trained for
   {settings["training"]["steps"]:,} steps of {settings["data"]["batch_size"]} images, with {settings["seeds"]} seeds.
 - Samplers: {settings["calls"]} calls of the network for a sample, whatever the sampler, and one more to the end where a
-  conversion has a pole there. They are derived ones, which meet no pole: `adams_pc2` for the ODE, `exponential1` with w = sigma for the SDE; and DDPM's `ancestral`.
+  conversion has a pole there. They are derived ones, which meet no pole: `adams_pc2` for the ODE, `exponential1` with
+  w = sigma for the SDE; and DDPM's `ancestral`.
 - Frechet distances: of {settings["num_samples"]:,} samples from the {found["reference"]:,} images of the training, by
   the features of `{settings["extractor"]}`; lower is better.{unseen}
 - Figures are means over the seeds, with 95 % intervals.
