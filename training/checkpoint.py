@@ -349,9 +349,16 @@ def write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def remove_unfinished(run: str | Path) -> None:
-    """Delete what a killed write or deletion left behind. Only for the one process that trains the run."""
+    """Delete what a killed write or deletion left behind. Only for the one process that trains the run.
+
+    Raises:
+        OSError: If it cannot be deleted.
+    """
     for leftover in Path(run).glob(f"*/{_UNFINISHED}*"):  # of checkpoints, and of snapshots of averages
-        shutil.rmtree(leftover)
+        try:
+            shutil.rmtree(leftover)
+        except OSError as error:  # noqa: PERF203 - which names a file in it without the folder
+            raise OSError(f"{leftover}: cannot be deleted, {error}.") from None
 
 
 def flat(config: Any, prefix: str = "") -> dict[str, Any]:

@@ -13,8 +13,8 @@ import io
 import json
 import math
 import secrets
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -118,11 +118,11 @@ class Recorder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None:
-            self.note(f"{kind.__name__}: {error}")
         with ExitStack() as stack:  # closes all, also where one fails
             for sink in self._sinks:
                 stack.callback(sink.close, failed=kind is not None)
+            if kind is not None:
+                stack.callback(self.note, f"{kind.__name__}: {error}")
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """The metrics of a step."""
@@ -152,7 +152,7 @@ class Recorder:
     def note(self, message: str) -> None:
         """Note a message in log.txt."""
         if self._sinks:
-            with (self.run / MESSAGES_FILE).open("a") as file:
+            with _named(self.run / MESSAGES_FILE) as path, path.open("a") as file:
                 file.write(f"{now()} {message}\n")
 
 
@@ -160,6 +160,16 @@ def read_log(file: str | Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl; a last one that a kill cut short is left out."""
     lines = Path(file).read_text().split("\n")[:-1]
     return [json.loads(line) for line in lines]
+
+
+@contextmanager
+def _named(file: Path) -> Iterator[Path]:
+    """An error of writing says which file, as one of opening does."""
+    try:
+        yield file
+    except OSError as error:
+        error.filename = error.filename or str(file)
+        raise
 
 
 class _Sink(Protocol):
@@ -174,15 +184,16 @@ class _Files:
     """metrics.jsonl, written line by line, and PNG files."""
 
     def __init__(self, run: Path, step: int) -> None:
-        self.run, file = run, run / METRICS_FILE
-        if file.exists():
-            kept = [json.dumps(line) + "\n" for line in read_log(file) if line["step"] <= step]
-            write_whole(file, "".join(kept))
-        self._lines = file.open("a", buffering=1)
+        self.run, self._file = run, run / METRICS_FILE
+        if self._file.exists():
+            kept = [json.dumps(line) + "\n" for line in read_log(self._file) if line["step"] <= step]
+            write_whole(self._file, "".join(kept))
+        self._lines = self._file.open("a", buffering=1)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
-        self._lines.write(json.dumps({"step": step, **finite}) + "\n")
+        with _named(self._file):
+            self._lines.write(json.dumps({"step": step, **finite}) + "\n")
 
     def image(self, name: str, step: int, picture: Picture) -> None:
         folder = self.run / name
@@ -190,7 +201,8 @@ class _Files:
         Image.fromarray(picture).save(folder / f"step-{step:08d}.png")
 
     def close(self, *, failed: bool) -> None:
-        self._lines.close()
+        with _named(self._file):
+            self._lines.close()
 
 
 class _TensorBoard:

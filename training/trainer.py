@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Final, NamedTuple, cast
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
@@ -253,7 +252,7 @@ class Trainer:
         folder = self.run / f"nonfinite-step-{number:08d}"
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {name: value.contiguous() for name, value in drawn._asdict().items() if value is not None}
-        save_file(tensors, folder / f"process-{self.processes.rank}.safetensors")
+        checkpoint.write_tensors(folder / f"process-{self.processes.rank}.safetensors", tensors)
         raise FloatingPointError(
             f"training: loss and gradient must be finite, got {loss} and norm {norm} at step {number}; its batch is in "
             f"{folder}. Lower training.learning_rate, lengthen training.warmup_steps, or raise training.max_skipped."

@@ -75,6 +75,13 @@ def test_a_file_that_cannot_be_so_large(tmp_path, undisturbed, bytes_each, every
     assert results(run) == undisturbed
 
 
+def test_the_log_on_a_full_disk(tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "log.txt").symlink_to("/dev/full")
+    assert_one_line(*train(run, tmp_path / "out"), run / "log.txt", "No space left on device")
+
+
 def mount(folder, options):
     return subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True, check=False)
 

@@ -13,7 +13,7 @@ from forks import ROOT, SMALL, start
 
 from training.checkpoint import latest, load_checkpoint
 
-STEPS = 6
+STEPS = 8  # those after the second save wait for it, so that the other rank is there whenever one dies in it
 FLAGS = (f"--training.steps={STEPS}", "--training.checkpoint_every=2")
 SCRIPT = """
 import os, runpy, signal

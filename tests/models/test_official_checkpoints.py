@@ -150,7 +150,7 @@ def test_another_network_is_refused(tmp_path: Path) -> None:
 def test_a_size_that_is_no_preset_is_refused_with_the_presets(tmp_path: Path) -> None:
     """The number of heads cannot be read off a tensor: guessing it would give another function without a word."""
     model = SiT(input_size=8, patch_size=2, in_channels=1, hidden_size=32, depth=4, num_heads=4)
-    with pytest.raises(ValueError, match=r"one of SiT-T/1, .*got 'depth 4, hidden size 32, patch 2'.*number of heads"):
+    with pytest.raises(ValueError, match=r"one of SiT-N/1, .*got 'depth 4, hidden size 32, patch 2'.*number of heads"):
         load_official(save(model.state_dict(), tmp_path))
 
 

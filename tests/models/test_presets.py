@@ -64,10 +64,10 @@ def test_the_tiny_model_is_tiny() -> None:
 
 
 def test_presets_are_the_published_sizes() -> None:
-    sizes = {"SiT-T": (4, 128, 4), "SiT-S": (12, 384, 6), "SiT-B": (12, 768, 12)}
+    sizes = {"SiT-N": (4, 64, 2), "SiT-T": (4, 128, 4), "SiT-S": (12, 384, 6), "SiT-B": (12, 768, 12)}
     sizes |= {"SiT-L": (24, 1024, 16), "SiT-XL": (28, 1152, 16)}
     expected = {f"{size}/{p}": (*sizes[size], p, False) for size in sizes for p in (2, 4, 8)}
-    expected["SiT-T/1"] = (4, 128, 4, 1, False)
+    expected |= {f"{size}/1": (*sizes[size], 1, False) for size in ("SiT-N", "SiT-T")}
     expected |= {f"LightningDiT-{n}/{p}": (*sizes[f"SiT-{n}"], p, True) for n in ("B", "L", "XL") for p in (1, 2)}
     assert {name: tuple(preset) for name, preset in PRESETS.items()} == expected
 
