@@ -63,7 +63,7 @@ OBJECTIVES: Final[dict[str, dict[str, Any]]] = {
     "velocity": {"prediction": "velocity"},
     "data": {"prediction": "data"},
 }
-WS: Final = ("linear", "decreasing", "sin_squared", "kl_regularized", "kl_optimal")
+WS: Final = ("constant", "linear", "decreasing", "sin_squared", "kl_regularized", "kl_optimal")
 CALLS: Final = (10, 20, 100)
 GUIDANCE: Final = ((1.25, None), (1.5, None), (2.0, None), (3.0, None), (2.0, (0.2, 0.8)), (3.0, (0.2, 0.8)))
 TIMES: Final = tuple(round(0.05 * k, 2) for k in range(1, 20))
