@@ -327,7 +327,7 @@ class Trainer:
         if not (self.processes.is_first or self.sharded):
             return
         model, settings, number = self.averages["ema"].module, self.config.sampling, self.config.log.samples
-        field = Field(model, self.loss.path, self.loss.prediction, settings.guidance_scale)
+        field = Field(model, self.loss.path, self.loss.prediction, guidance=settings.guidance())
         classes = self.config.model.num_classes
         picture = sample_picture(
             field,
