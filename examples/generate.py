@@ -24,12 +24,13 @@ from training import Field
 from training.autoencoder import Autoencoder
 from training.checkpoint import find
 from training.config import Config, ODEConfig, SDEConfig, run_script
+from training.files import write_file
 from training.generate import draw_some, guided, labels_of, require_finite
 from training.hub import as_text
 from training.images import to_pixels
 from training.latents import Latents
 from training.processes import join
-from training.shards import ArrayShards, write_array, write_file, write_missing
+from training.shards import ArrayShards, write_array, write_missing
 
 SAMPLERS: Final = ("ode", "sde")
 PRECISIONS: Final = ("float32", "bfloat16")

@@ -518,7 +518,7 @@ def w_table(found: Found) -> str:
         for name, of in chosen.items()
     ]
     head = ("w", "noise: integral of w", *(f"KL, network {k + 1}" for k in range(len(networks))), "bound")
-    return _table(head, [ode, *rows])
+    return table(head, [ode, *rows])
 
 
 def _of_ratio(network: Found, n: float) -> Found:
@@ -574,10 +574,11 @@ def guidance_table(found: Found) -> str:
         for row in found["scales"]
     ]
     means = (f"mean, variance: {name}" for name in ("tilted", *described))
-    return _table(("s", *(f"KL: {name}" for name in names), *means), rows)
+    return table(("s", *(f"KL: {name}" for name in names), *means), rows)
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """In Markdown."""
     return "\n".join(f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *rows))
 
 

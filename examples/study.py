@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
+import functools
 import json
 import multiprocessing
 import os
@@ -29,7 +30,7 @@ from tqdm import tqdm
 from examples.study_page import write_page
 from models import SiT
 from training import Field, InterpolantLoss
-from training.checkpoint import flat, latest
+from training.checkpoint import latest
 from training.config import (
     Config,
     DataConfig,
@@ -46,13 +47,13 @@ from training.environment import commit, now
 from training.evaluation import DigitsClassifier
 from training.features import FeatureSet, load_extractor
 from training.generate import draw, guided
-from training.image_sets import SourceImages
+from training.image_sets import SourceImages, planes
 from training.images import to_pixels, to_unit_range
 from training.metrics import Neighbourhoods
 from training.moments import Gaussian, frechet_distance
 from training.reference import cached
 from training.resampling import estimate
-from training.shards import write_array, write_json
+from training.shards import require_equal_settings, write_array, write_json
 from training.trainer import Trainer
 
 PATHS: Final = ("vp", "linear", "gvp")
@@ -211,7 +212,7 @@ def measure(
     counter.remove()
     extractor = load_extractor(study.extractor, model.pos_embed.device)
     pixels = to_pixels(samples)
-    images = torch.from_numpy(pixels).movedim(-1, 1).expand(-1, 3, -1, -1)
+    images = planes(pixels)
     parts = (images[start : start + 500] for start in range(0, len(images), 500))
     features = torch.cat([extractor(part.to(model.pos_embed.device))["pool"].cpu() for part in parts])
     real = reference(study)
@@ -226,6 +227,7 @@ def measure(
     return {**figures, "calls": sum(calls) / len(samples), "seconds": seconds}, pixels
 
 
+@functools.cache
 def reference(study: Study) -> FeatureSet:
     """The features of the images of the training, made once."""
     images = SourceImages(study.data.source or study.data.name, study.reference())
@@ -319,7 +321,7 @@ def floor(study: Study, real: FeatureSet) -> float | None:
     """The Frechet distance of digits that were never trained on."""
     if study.data.name != "digits":
         return None
-    pixels = torch.from_numpy(to_pixels(Digits("heldout").images)).movedim(-1, 1).expand(-1, 3, -1, -1)
+    pixels = planes(to_pixels(Digits("heldout").images))
     return frechet_distance(Gaussian.of(load_extractor(study.extractor)(pixels)["pool"]), real.gaussians["pool"])
 
 
@@ -347,11 +349,7 @@ def begin(folder: Path, study: Study) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     file, settings = folder / "settings.json", json.loads(json.dumps(study.facts()))
     if file.exists():
-        first, second = flat(json.loads(file.read_text())), flat(settings)
-        different = [key for key in sorted(first | second) if first.get(key) != second.get(key)]
-        if different:
-            told = "; ".join(f"{key} was {first.get(key)!r}, is {second.get(key)!r}" for key in different)
-            raise ValueError(f"{folder} was begun with other settings: {told}. Restore them, or set run.")
+        require_equal_settings(folder, json.loads(file.read_text()), settings)
     write_json(file, settings)
 
 

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from examples.questions import guidance_figure as guidance_of_mixture
-from examples.questions import section, w_figure
-from training.environment import write_whole
+from examples.questions import section, table, w_figure
 from training.figures import COLORS, FAINT, INK, style_axes
+from training.files import write_text
 
 LEVEL: Final = 0.95
 IMAGES: Final = "images"
@@ -97,7 +97,7 @@ def write_page(folder: Path, page: Path) -> None:
     if questions is not None:
         w_figure(questions["w"]).savefig(images / "questions-w.png", dpi=110)
         guidance_of_mixture(questions["guidance"]).savefig(images / "questions-guidance.png", dpi=110)
-    write_whole(page, text(folder))
+    write_text(page, text(folder))
 
 
 def read(folder: Path) -> tuple[Found, Found | None, str]:
@@ -207,7 +207,7 @@ def claims_table(found: Found) -> str:
                 f"**{verdict(low, high)}**",
             )
         )
-    return _table(("comparison", "paper", "here", "interval", ""), rows)
+    return table(("comparison", "paper", "here", "interval", ""), rows)
 
 
 def verdict(low: float, high: float) -> str:
@@ -227,7 +227,7 @@ def networks_table(found: Found) -> str:
         ancestral = interval_text(of["ancestral"]["frechet"]) if "ancestral" in of else "-"
         rows.append((_label(name), *(interval_text(of[kind]["frechet"]) for kind in ("ODE", "SDE")), ancestral, *more))
     head = ("network", "ODE", "SDE, w = sigma", "ancestral", "precision", "recall", *(["agreement"] if agree else []))
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def w_table(found: Found) -> str:
@@ -237,7 +237,7 @@ def w_table(found: Found) -> str:
     first = {"0, the ODE": "ODE", "`sigma`": "SDE"}
     rows = [(w, *(_frechet(found, f"{path} velocity", kind) for path in PATHS)) for w, kind in first.items()]
     rows += [(f"`{w}`", *(_frechet(found, f"{path} velocity", prefix + w) for path in PATHS)) for w in names]
-    return _table(("w", *PATHS.values()), rows)
+    return table(("w", *PATHS.values()), rows)
 
 
 def steps_table(found: Found) -> str:
@@ -247,7 +247,7 @@ def steps_table(found: Found) -> str:
         change = "" if before is None else _interval(*ratio(found, row, before))
         rows.append((what, _frechet(found, *row), change))
         before = row
-    return _table(("", "Frechet distance", "ratio to the row above"), rows)
+    return table(("", "Frechet distance", "ratio to the row above"), rows)
 
 
 def error_table(found: Found) -> str:
@@ -260,7 +260,7 @@ def error_table(found: Found) -> str:
             at = found["times"][int(worse.argmax())]
             most = "-" if name == "velocity" else f"{worse.max():.3g} at t = {at:g}"
             rows.append((label, name, interval_text(each.mean(1), 3), most))
-    return _table(("path", "predicts", "mean over the times", "at most above that of velocity"), rows)
+    return table(("path", "predicts", "mean over the times", "at most above that of velocity"), rows)
 
 
 def calls_table(found: Found) -> str:
@@ -273,7 +273,7 @@ def calls_table(found: Found) -> str:
             cells += [_frechet(found, *ode), _frechet(found, *sde), _interval(*ratio(found, sde, ode))]
         rows.append((f"{calls}", *cells))
     head = ("calls", "ODE", "SDE", "SDE / ODE", "early: ODE", "early: SDE", "early: SDE / ODE")
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def guidance_table(found: Found) -> str:
@@ -287,7 +287,7 @@ def guidance_table(found: Found) -> str:
             cells = [interval_text(values[name], 2) for name in metrics]
             rows.append((what, *cells, f"{np.mean(values['calls']):.0f}"))
     head = ("scale", "Frechet distance", *metrics[1:], "evaluations a sample")
-    return _table(head, rows)
+    return table(head, rows)
 
 
 # Figures
@@ -458,11 +458,6 @@ def _label(network: str) -> str:
         if network.startswith(path):
             return label + network.removeprefix(path)
     return network
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 if __name__ == "__main__":

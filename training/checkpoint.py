@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import warnings
 from collections.abc import Mapping
@@ -34,12 +33,13 @@ from torch.optim.swa_utils import AveragedModel
 import interpolants
 from models import SiT
 from training.fields import Field
+from training.files import flush
 from training.hub import as_text, from_text, sha256
 from training.sharding import part, whole
 
 FORMAT: Final = 2
 JSON_FILE: Final = "checkpoint.json"
-_UNFINISHED: Final = ".unfinished-"
+UNFINISHED: Final = ".unfinished-"
 
 
 class CheckpointError(ValueError):
@@ -201,7 +201,7 @@ def write(run: str | Path, contents: Snapshot, *, keep: int = 2, keep_every: int
     """
     folder = Path(run) / "checkpoints" / f"step-{contents.step:08d}"
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.with_name(_UNFINISHED + folder.name)
+    temporary = folder.with_name(UNFINISHED + folder.name)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     for name, tensors in contents.tensors.items():
@@ -354,7 +354,7 @@ def remove_unfinished(run: str | Path) -> None:
     Raises:
         OSError: If it cannot be deleted.
     """
-    for leftover in Path(run).glob(f"*/{_UNFINISHED}*"):  # of checkpoints, and of snapshots of averages
+    for leftover in Path(run).glob(f"*/{UNFINISHED}*"):  # of checkpoints, and of snapshots of averages
         try:
             shutil.rmtree(leftover)
         except OSError as error:  # noqa: PERF203 - which names a file in it without the folder
@@ -376,7 +376,7 @@ def _folders(run: str | Path) -> list[Path]:
 
 def _delete(folder: Path) -> None:
     """Rename, then delete, so that a kill leaves no half folder under a name that counts."""
-    doomed = folder.with_name(f"{_UNFINISHED}deletion-{folder.name}")
+    doomed = folder.with_name(f"{UNFINISHED}deletion-{folder.name}")
     shutil.rmtree(doomed, ignore_errors=True)
     folder.rename(doomed)
     shutil.rmtree(doomed)
@@ -431,12 +431,3 @@ def _verify(file: Path, expected: str) -> None:
 def _digest(meta: Mapping[str, Any]) -> str:
     content = {key: value for key, value in meta.items() if key != "digest"}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def flush(path: Path) -> None:
-    """Make a file, or the names in a folder, survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from training.checkpoint import write_tensors
+from training.checkpoint import UNFINISHED, write_tensors
 
 Tensors: TypeAlias = "tuple[Tensor, ...] | list[Tensor]"
 
@@ -31,7 +31,6 @@ WIDEST: Final = 12.0**-0.5
 
 WIDTH: Final = "ema-width-"
 SNAPSHOTS: Final = "snapshots"
-_UNFINISHED: Final = ".unfinished-"
 
 
 def make_averages(model: nn.Module, decays: Sequence[float], widths: Sequence[float]) -> dict[str, AveragedModel]:
@@ -118,7 +117,7 @@ def save_snapshot(run: str | Path, step: int, weights: Mapping[str, Mapping[str,
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {f"{name}/{key}": value.half() for name, state in weights.items() for key, value in state.items()}
     file = f"step-{step:08d}.safetensors"
-    temporary = folder / f"{_UNFINISHED}{step:08d}"  # a folder: safetensors writes to another file first
+    temporary = folder / f"{UNFINISHED}{step:08d}"  # a folder: safetensors writes to another file first
     temporary.mkdir()
     write_tensors(temporary / file, tensors)
     os.replace(temporary / file, folder / file)

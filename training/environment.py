@@ -19,6 +19,7 @@ import torch
 import yaml
 
 import interpolants
+from training.files import write_text
 from training.processes import Processes
 
 CONFIG_FILE: Final = "config.yaml"
@@ -38,7 +39,7 @@ def write_facts(folder: Path, config: Mapping[str, Any], processes: Processes, s
         step: At which they start.
         code: A folder of the code.
     """
-    write_whole(folder / CONFIG_FILE, yaml.safe_dump(dict(config), sort_keys=False))
+    write_text(folder / CONFIG_FILE, yaml.safe_dump(dict(config), sort_keys=False))
     file = folder / ENVIRONMENT_FILE
     before = json.loads(file.read_text()) if file.exists() else []
     accelerators = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
@@ -55,7 +56,7 @@ def write_facts(folder: Path, config: Mapping[str, Any], processes: Processes, s
         "device": str(processes.device),
         "devices": accelerators or [platform.processor() or platform.machine()],
     }
-    write_whole(file, json.dumps([*before, entry], indent=2) + "\n")
+    write_text(file, json.dumps([*before, entry], indent=2) + "\n")
 
 
 def commit(code: Path = CODE) -> str | None:
@@ -67,20 +68,6 @@ def commit(code: Path = CODE) -> str | None:
 def now() -> str:
     """The date and time with the offset from UTC."""
     return datetime.now().astimezone().isoformat(timespec="seconds")
-
-
-def write_whole(file: Path, text: str) -> None:
-    """Write a file so that whoever is killed leaves the old one or the new one.
-
-    Raises:
-        OSError: If it cannot be written.
-    """
-    temporary = file.with_name(file.name + ".unfinished")
-    try:
-        temporary.write_text(text)
-        os.replace(temporary, file)
-    except OSError as error:  # which need not say which file
-        raise OSError(f"{file}: cannot be written, {error}.") from None
 
 
 def _git_facts(folder: Path, code: Path) -> dict[str, Any]:

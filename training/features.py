@@ -243,8 +243,9 @@ def extract(
             for name, values in extractor(batch.to(device)).items():
                 _require_finite(values, name, images, places)
                 if name != "probabilities":
-                    new = FeatureStatistics(values.shape[1], values.device)
-                    statistics.setdefault(name, new).update(values)
+                    if name not in statistics:
+                        statistics[name] = FeatureStatistics(values.shape[1], values.device)
+                    statistics[name].update(values)
                 parts.setdefault(name, []).append(values[wanted.to(values.device)].float().cpu())
     if count - unreadable < 2:
         raise ValueError(f"{images.name}: at least 2 images must be readable, got {count - unreadable}.")

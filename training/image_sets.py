@@ -91,7 +91,7 @@ class ArrayImages(ImageSet):
             stop = min(rows.stop, self._starts[shard + 1])
             parts.append(self.arrays[shard][start - self._starts[shard] : stop - self._starts[shard]])
             start = stop
-        return _planes(np.concatenate(parts))
+        return planes(np.concatenate(parts))
 
     @cached_property
     def digest(self) -> str:
@@ -123,7 +123,7 @@ class FileImages(ImageSet):
             if image.size != self.size:
                 raise ValueError(f"{file}: images must be of one size, {self.size} of the first, got {image.size}.")
             images.append(np.asarray(image))
-        return _planes(np.stack(images))
+        return planes(np.stack(images))
 
     @cached_property
     def digest(self) -> str:
@@ -154,7 +154,7 @@ class SourceImages(ImageSet):
 
     def __getitem__(self, rows: range) -> Tensor:
         if isinstance(self.source, Digits):
-            return _planes(to_pixels(self.source.images[rows.start : rows.stop]))
+            return planes(to_pixels(self.source.images[rows.start : rows.stop]))
         images = [torch.empty(0, 3, *self.source.shape[1:], dtype=torch.uint8)]
         for index in rows:
             try:
@@ -207,6 +207,11 @@ def open_images(source: str | os.PathLike[str]) -> ImageSet:
             "0 to 1 by 255."
         )
     return images
+
+
+def planes(pixels: NDArray[Any]) -> Tensor:
+    """From (n, H, W, 1 or 3) to (n, 3, H, W)."""
+    return torch.from_numpy(pixels).movedim(-1, 1).expand(-1, 3, -1, -1)
 
 
 def keys(file: Path) -> list[str]:
@@ -265,11 +270,6 @@ def _array(file: Path) -> NDArray[Any]:
         raw.seek(entry.header_offset + 26)  # where the lengths of the name and of the extra field stand, before both
         lengths = np.frombuffer(raw.read(4), "<u2")
     return np.memmap(file, dtype, "r", entry.header_offset + 30 + int(lengths.sum()) + head, shape)
-
-
-def _planes(pixels: NDArray[Any]) -> Tensor:
-    """From (n, H, W, 1 or 3) to (n, 3, H, W)."""
-    return torch.from_numpy(pixels).movedim(-1, 1).expand(-1, 3, -1, -1)
 
 
 def _digest(files: Iterable[Path], folder: Path | None = None) -> str:

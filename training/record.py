@@ -13,8 +13,8 @@ import io
 import json
 import math
 import secrets
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from training.environment import now, write_facts, write_whole
+from training.environment import now, write_facts
+from training.files import named, write_text
 from training.images import decode
 from training.processes import Processes
 
@@ -152,7 +153,8 @@ class Recorder:
     def note(self, message: str) -> None:
         """Note a message in log.txt."""
         if self._sinks:
-            with _named(self.run / MESSAGES_FILE) as path, path.open("a") as file:
+            path = self.run / MESSAGES_FILE
+            with named(path), path.open("a") as file:
                 file.write(f"{now()} {message}\n")
 
 
@@ -160,16 +162,6 @@ def read_log(file: str | Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl; a last one that a kill cut short is left out."""
     lines = Path(file).read_text().split("\n")[:-1]
     return [json.loads(line) for line in lines]
-
-
-@contextmanager
-def _named(file: Path) -> Iterator[Path]:
-    """An error of writing says which file, as one of opening does."""
-    try:
-        yield file
-    except OSError as error:
-        error.filename = error.filename or str(file)
-        raise
 
 
 class _Sink(Protocol):
@@ -187,12 +179,12 @@ class _Files:
         self.run, self._file = run, run / METRICS_FILE
         if self._file.exists():
             kept = [json.dumps(line) + "\n" for line in read_log(self._file) if line["step"] <= step]
-            write_whole(self._file, "".join(kept))
+            write_text(self._file, "".join(kept))
         self._lines = self._file.open("a", buffering=1)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
-        with _named(self._file):
+        with named(self._file):
             self._lines.write(json.dumps({"step": step, **finite}) + "\n")
 
     def image(self, name: str, step: int, picture: Picture) -> None:
@@ -201,7 +193,7 @@ class _Files:
         Image.fromarray(picture).save(folder / f"step-{step:08d}.png")
 
     def close(self, *, failed: bool) -> None:
-        with _named(self._file):
+        with named(self._file):
             self._lines.close()
 
 
@@ -236,7 +228,7 @@ class _Wandb:
         file = run / "wandb" / "id.txt"  # written first, so that the id outlives a kill
         if not file.exists():
             file.parent.mkdir(exist_ok=True)
-            write_whole(file, secrets.token_hex(4))
+            write_text(file, secrets.token_hex(4))
         try:
             self._run = wandb.init(
                 project=project,

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from training.features import Extractor, FeatureSet, extract
+from training.files import write_file
 from training.hub import sha256
 from training.image_sets import ARRAY, ImageSet, keys
 from training.moments import Gaussian
-from training.shards import write_file
 
 MOMENTS: Final = {"pool": ("mu", "sigma", "n"), "spatial": ("mu_s", "sigma_s", "n_s")}
 """Keys of mean, covariance and number, the first two as in the references of ADM (and of pytorch-fid)."""

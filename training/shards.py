@@ -9,19 +9,19 @@ there, or whole. What is there is not made again.
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from training.checkpoint import flat, flush
+from training.checkpoint import flat
+from training.files import write_file, write_text
 from training.processes import Processes, leave, stop_signals
 
 SETTINGS: Final = "settings.json"
@@ -48,7 +48,7 @@ class Shards:
         self.settings: dict[str, Any] = json.loads(json.dumps(settings))  # where tuples are lists
         self.shards = range(-(-count // size))
         if (self.folder / SETTINGS).exists() and any(self.folder.glob("*.npy")):
-            _require_equal(self.folder, json.loads((self.folder / SETTINGS).read_text()), self.settings)
+            require_equal_settings(self.folder, json.loads((self.folder / SETTINGS).read_text()), self.settings)
 
     def begin(self) -> None:
         """Write the settings. Only for the first process, and before any shard."""
@@ -181,7 +181,7 @@ def check_array(file: Path, shape: tuple[int, ...], dtype: str, where: str) -> N
 
 def write_json(file: Path, contents: Mapping[str, Any]) -> None:
     """Plain data, whole or not at all."""
-    write_file(file, lambda stream: stream.write((json.dumps(contents, indent=1, allow_nan=False) + "\n").encode()))
+    write_text(file, json.dumps(contents, indent=1, allow_nan=False) + "\n")
 
 
 def write_array(file: Path, array: NDArray[Any]) -> None:
@@ -189,17 +189,8 @@ def write_array(file: Path, array: NDArray[Any]) -> None:
     write_file(file, lambda stream: np.save(stream, array, allow_pickle=False))
 
 
-def write_file(file: Path, save: Callable[[IO[bytes]], object]) -> None:
-    """Whole or not at all, whenever the process or the machine stops."""
-    temporary = file.with_name(f"{file.name}.unfinished")
-    with temporary.open("wb") as stream:
-        save(stream)
-    flush(temporary)
-    os.replace(temporary, file)
-    flush(file.parent)
-
-
-def _require_equal(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
+def require_equal_settings(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
+    """Raise ValueError, with what differs, unless what is in a folder was begun with the same settings."""
     first, second = flat(before), flat(now)
     different = [
         f"{key} was {first.get(key)!r}, is {second.get(key)!r}"

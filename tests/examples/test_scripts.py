@@ -1,23 +1,21 @@
 """The scripts as a user runs them, on a network of one token an image, and what they say to a mistake."""
 
 import json
-import runpy
 import signal
 import subprocess
 import sys
 import time
-import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from scripts import EXAMPLES, call
 
 from training import Field
 from training.checkpoint import latest, load_field
 from training.data import digits
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
 SMALL = (
     "--model.name=SiT-T/8", "--data.batch_size=8", "--training.steps=3", "--training.checkpoint_every=2",
     "--sampling.num_samples=20", "--sampling.ode.num_steps=2", "--sampling.sde.num_steps=2",
@@ -26,18 +24,6 @@ SMALL = (
 
 def arguments(folder: Path, *flags: str) -> list[str]:
     return ["--config", str(EXAMPLES / "configs" / "digits.yaml"), "--run", str(folder), *SMALL, *flags]
-
-
-def call(name: str, *flags: str) -> int:
-    """Run a script in this process; returns its exit code."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [name, *flags])
-        patch.setattr(warnings, "formatwarning", warnings.formatwarning)  # put back afterwards
-        try:
-            runpy.run_path(str(EXAMPLES / name), run_name="__main__")
-        except SystemExit as ended:
-            return int(ended.code or 0)
-    return 0
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import torch
 
 from training import environment
 from training.config import Config, PathText, TrainingConfig, read_config
-from training.environment import commit, write_facts, write_whole
+from training.environment import commit, write_facts
 from training.processes import Processes
 
 PROCESSES = Processes(0, 3, torch.device("cpu"))
@@ -120,20 +120,3 @@ def test_a_package_that_is_not_there_has_no_version(tmp_path, monkeypatch):
     monkeypatch.setattr(environment, "PACKAGES", ("torch", "no-such-package"))
     versions = facts(tmp_path / "run", tmp_path)[0]["versions"]
     assert (versions["torch"], versions["no-such-package"]) == (torch.__version__, None)
-
-
-def test_a_file_is_the_old_one_until_it_is_the_new_one(tmp_path, monkeypatch):
-    file = tmp_path / "file"
-    write_whole(file, "old")
-
-    def die(*_):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr("os.replace", die)
-        with pytest.raises(KeyboardInterrupt):
-            write_whole(file, "new")
-    assert file.read_text() == "old"
-    write_whole(file, "new")
-    assert file.read_text() == "new"
-    assert list(tmp_path.glob("file*")) == [file]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from training import shards
+from training import files
 from training.data import Steps
 from training.latents import KINDS, LABELS, MANIFEST, Latents, Writer
 from training.order import ShuffledBatches
@@ -308,7 +308,7 @@ def finished_unless_killed(folder, at=None):
                 os.kill(os.getpid(), signal.SIGKILL)
             flushed.append(path)
 
-        shards.flush = flush_or_die
+        files.flush = flush_or_die
         writer = Writer(folder, SETTINGS_HERE)
         missing = [shard for shard in writer.shards if not writer.has(shard)]
         writer.begin()
