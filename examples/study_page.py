@@ -70,6 +70,7 @@ STEPS: Final = (
     ("in continuous time, by the SDE", ("vp noise", "SDE")),
     ("which predicts the velocity", ("vp velocity", "SDE")),
     ("on the path Linear: SiT", ("linear velocity", "SDE")),
+    ("by the ODE", ("linear velocity", "ODE")),
     ("guided by 1.25", ("linear velocity", "ODE, guided 1.25")),
 )
 
