@@ -116,7 +116,7 @@ class Readable(Dataset[Read]):
             try:
                 read.pixels[len(read.labels)], label = self.images.pixels(index)
                 read.labels.append(label)
-            except UNREADABLE as error:  # noqa: PERF203
+            except UNREADABLE as error:
                 name, kind = self.images.encoded(index)[2], type(error).__name__
                 read.unreadable.append({"index": index, "name": name, "error": kind})
         return read._replace(pixels=read.pixels[: len(read.labels)])

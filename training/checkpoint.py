@@ -297,7 +297,7 @@ def latest(run: str | Path) -> Checkpoint | None:
     for folder in reversed(_folders(run)):
         try:
             return load_checkpoint(folder)
-        except CheckpointError as error:  # noqa: PERF203
+        except CheckpointError as error:
             warnings.warn(f"checkpoint passed over: {error}", stacklevel=2)
             reason = error
     if reason is not None:
@@ -357,7 +357,7 @@ def remove_unfinished(run: str | Path) -> None:
     for leftover in Path(run).glob(f"*/{UNFINISHED}*"):  # of checkpoints, and of snapshots of averages
         try:
             shutil.rmtree(leftover)
-        except OSError as error:  # noqa: PERF203 - which names a file in it without the folder
+        except OSError as error:
             raise OSError(f"{leftover}: cannot be deleted, {error}.") from None
 
 

@@ -159,7 +159,7 @@ class SourceImages(ImageSet):
         for index in rows:
             try:
                 images.append(self.source.pixels(index)[0].expand(1, 3, -1, -1))
-            except UNREADABLE:  # noqa: PERF203
+            except UNREADABLE:
                 continue  # who reads sees that there are fewer, and counts them
         return torch.cat(images)
 

@@ -3,7 +3,7 @@ import json
 import platform
 import shlex
 import subprocess
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +66,7 @@ def test_each_start_is_an_entry(tmp_path, code):
     assert second[:1] == first
     assert [entry["step"] for entry in second] == [0, 40]
     entry = second[1]
-    assert (datetime.now(timezone.utc) - datetime.fromisoformat(entry["date"])).total_seconds() < 60
+    assert (datetime.now(UTC) - datetime.fromisoformat(entry["date"])).total_seconds() < 60
     assert shlex.split(entry["command"]) == Path("/proc/self/cmdline").read_text().split("\0")[:-1]
     assert entry["python"] == platform.python_version()
     assert (entry["versions"]["torch"], entry["versions"]["numpy"]) == (torch.__version__, np.__version__)
