@@ -64,13 +64,18 @@ def row(quantity: str, alpha: sp.Expr, sigma: sp.Expr) -> Row:
 
 
 def conversion(source: str, target: str, alpha: sp.Expr, sigma: sp.Expr) -> Row:
-    r"""The a and b of target = a x_t + b source: the solution of
+    """The a and b of target = a x_t + b source. From the velocity the determinant is minus the Wronskian."""
+    return between(row(source, alpha, sigma), row(target, alpha, sigma), alpha, sigma)
+
+
+def between(source: Row, target: Row, alpha: sp.Expr, sigma: sp.Expr) -> Row:
+    r"""The a and b of target = a x_t + b source, for the rows of any two quantities: the solution of
 
     .. math:: a (\alpha, \sigma) + b\, \mathrm{row}_{source} = \mathrm{row}_{target},
 
-    by Cramer's rule, in lowest terms. From the velocity the determinant is minus the Wronskian.
+    by Cramer's rule, in lowest terms.
     """
-    (data_s, noise_s), (data_t, noise_t) = row(source, alpha, sigma), row(target, alpha, sigma)
+    (data_s, noise_s), (data_t, noise_t) = source, target
     determinant = alpha * noise_s - sigma * data_s
     a = (data_t * noise_s - noise_t * data_s) / determinant
     b = (alpha * noise_t - sigma * data_t) / determinant

@@ -127,7 +127,7 @@ def _load(folder: Path, name: str, dtype: torch.dtype) -> Any:
         raise ImportError(message) from error
     options = {"use_safetensors": True, "low_cpu_mem_usage": False, "output_loading_info": True, "torch_dtype": dtype}
     try:
-        vae, found = AutoencoderKL.from_pretrained(folder, **options)  # type: ignore[no-untyped-call]
+        vae, found = AutoencoderKL.from_pretrained(folder, **options)
     except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
         raise _not_loaded(name, error) from error
     for problem in ("missing_keys", "unexpected_keys"):  # of which it only warns, and leaves random what is not there

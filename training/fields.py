@@ -165,7 +165,7 @@ class Field:
             assert negative is not None, "without a weak network there are negative labels"
             labels = torch.cat([y, negative[rows]])
             both = self._evaluate(torch.cat([x, some_x]), torch.cat([time, time[rows]]), labels)
-            strong, weak = both[: len(x)], both[len(x) :]
+            strong, weak = both[: x.shape[0]], both[x.shape[0] :]  # whose length torch.export may leave open
         coefficients = () if self._to_space is None else at(self._to_space, some_t, some_x)
         guided = self.guidance.combine(strong[rows], weak, some_x, *coefficients)
         return strong.index_copy(0, rows, guided) if isinstance(rows, Tensor) else guided
@@ -199,8 +199,10 @@ class Field:
         state = x.to(self.dtype or x.dtype)
         prediction = self.model(state, time) if y is None else self.model(state, time, y)
         if prediction.shape != x.shape:
+            doubled = x.dim() > 1 and prediction.shape == (len(x), 2 * x.shape[1], *x.shape[2:])
+            hint = f" If these are variances too, wrap it to return prediction[:, :{x.shape[1]}]." if doubled else ""
             raise ValueError(
-                f"Field: the network must return the shape of x, {tuple(x.shape)}, got {tuple(prediction.shape)}."
+                f"Field: the network must return the shape of x, {tuple(x.shape)}, got {tuple(prediction.shape)}.{hint}"
             )
         return prediction.to(x.dtype)
 

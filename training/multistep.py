@@ -80,6 +80,50 @@ SDE_METHODS: Final = {
 }
 
 
+class Stepper:
+    """The steps of a table one after another, each from the predictions that were observed.
+
+    A step is observe, at its start, perhaps corrected, and advance.
+
+    Args:
+        table: The coefficients.
+        method: Which of the states are corrected: all, or those at the start of a method of order three.
+    """
+
+    def __init__(self, table: Steps, method: Multistep) -> None:
+        self._carry, self._noise, self._weights, self._corrector = (
+            column.tolist() for column in (table.carry, table.noise, table.weights, table.corrector)
+        )
+        self._kept = method.predictions
+        start = method.predictions - 1 if method.predictions > 2 else 0
+        self._correct_until = len(self._carry) if method.corrected else start
+        self._history: list[Tensor] = []
+        self._base: Tensor | None = None
+        self.number = 0
+
+    def observe(self, prediction: Tensor) -> None:
+        """Take the prediction, in the space of the table, at the start of the step, for the state before correction."""
+        self._history = [prediction, *self._history[: self._kept]]
+
+    def corrected(self, x: Tensor) -> Tensor:
+        """The state at the start of the step: x, or the one before led on once more with the prediction here."""
+        return self.recombined() if 0 < self.number <= self._correct_until else x
+
+    def recombined(self) -> Tensor:
+        """The state of the step before led on with the prediction at its end among the others."""
+        assert self._base is not None, "a step came before"
+        return _combined(self._base, self._corrector[self.number - 1], self._history)
+
+    def advance(self, x: Tensor, normal: Callable[[], Tensor]) -> Tensor:
+        """The state at the end of the step from that at its start; ``normal`` gives its noise, where it has some."""
+        n, self.number = self.number, self.number + 1
+        base = self._carry[n] * x if self._carry[n] != 1.0 else x
+        if self._noise[n] > 0:
+            base = base.add(normal(), alpha=self._noise[n])
+        self._base = base
+        return _combined(base, self._weights[n], self._history)
+
+
 def integrate(
     table: Steps,
     method: Multistep,
@@ -91,29 +135,18 @@ def integrate(
     """The state at the last of the times.
 
     Args:
-        table: The coefficients.
-        method: Which of the states are corrected: all, or those at the start of a method of order three.
+        table, method: See Stepper.
         x: The state at the first of the times.
         predict: The prediction in ``table.space`` for step number n and the state at its start: called once a step.
         starts: Told the number and the state at the start of each step, corrected.
         normal: Standard normal numbers of the shape of x, where the steps have noise.
     """
-    carry, noise, weights, corrector = (
-        column.tolist() for column in (table.carry, table.noise, table.weights, table.corrector)
-    )
-    correct_until = len(carry) if method.corrected else method.predictions - 1 if method.predictions > 2 else 0
-    history: list[Tensor] = []
-    base = x
-    for n in range(len(carry)):
-        prediction = predict(n, x)
-        history = [prediction, *history[: method.predictions]]
-        if 0 < n <= correct_until:
-            x = _combined(base, corrector[n - 1], history)
+    stepper = Stepper(table, method)
+    for n in range(len(table.carry)):
+        stepper.observe(predict(n, x))
+        x = stepper.corrected(x)
         starts(n, x)
-        base = carry[n] * x if carry[n] != 1.0 else x
-        if noise[n] > 0:
-            base = base.add(normal(), alpha=noise[n])
-        x = _combined(base, weights[n], history)
+        x = stepper.advance(x, normal)
     return x
 
 

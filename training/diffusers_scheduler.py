@@ -1,0 +1,455 @@
+r"""A scheduler of diffusers for any path: the steps of training/samplers.py, one call of ``step`` at a time.
+
+Time here runs from noise at t = 0 to data at t = 1. What a network is asked with, ``timesteps``, is a linear function
+of it that the configuration states: "t" for the networks of this project, "1000*(1 - t)" for those of flow matching in
+diffusers, and "1000*(1 - t) - 1" for those of DDPM, whose step i = 0, ..., 999 is at t = 1 - (i + 1) / 1000.
+
+A prediction is one of ours, or by its name in diffusers a row (of data, of noise) of its own:
+
+====================  ==========================================
+velocity, score, ...  see interpolants.quantities
+epsilon, sample       the noise, the data
+v_prediction          (-sigma, alpha), Salimans & Ho (2022), arXiv:2202.00512, appendix D
+flow_prediction       (-1, 1): noise - data, minus the velocity of the linear path
+====================  ==========================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Final
+
+import numpy as np
+import sympy as sp
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.schedulers.scheduling_utils import SchedulerMixin, SchedulerOutput
+from diffusers.utils.torch_utils import randn_tensor
+from torch import Tensor
+
+import interpolants
+from interpolants import Coefficient, Path, exponential, time_grid
+from interpolants.dynamics import Dynamics
+from interpolants.exponential import Steps
+from interpolants.expression import t, to_expr
+from interpolants.quantities import QUANTITIES, Row, between, row
+from interpolants.time_grid import FloatArray
+from training import hub, multistep
+from training.fields import require_data_at_one
+from training.multistep import Multistep, Stepper
+
+EULER: Final = Multistep("velocity", "t", 1)
+"""On the velocity; HEUN is the same with each step's end predicted, corrected and predicted again."""
+HEUN: Final = Multistep("velocity", "t", 1, corrected=True)
+ODE_METHODS: Final = {"euler": EULER, "heun2": HEUN, **multistep.ODE_METHODS}
+SDE_METHODS: Final = {"euler": EULER, **multistep.SDE_METHODS}
+METHODS: Final = (*dict.fromkeys((*ODE_METHODS, *SDE_METHODS)), "ancestral")
+
+FROM_DIFFUSERS: Final = {"epsilon": "noise", "sample": "data", "v_prediction": "data", "flow_prediction": "velocity"}
+"""What diffusers calls a prediction, and the quantity that it is turned into first."""
+DEGREE: Final = 7
+"""Of the polynomial through a schedule of DDPM."""
+FIT_TOLERANCE: Final = 1e-4
+"""Of its values: a thousand factors in float32 may err by so much."""
+
+Generator = torch.Generator | list[torch.Generator] | None
+
+
+class PathScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
+    r"""The steps from noise to data on a path, in the manner of a scheduler of diffusers.
+
+    Its samples are those of ``sample_ode`` and ``sample_sde`` with the same method and grid, up to rounding. A state is
+    x_t itself: ``scale_model_input`` changes nothing, and a sample starts as ``init_noise_sigma`` times normal noise.
+
+    Args:
+        alpha, sigma: The path, as text in t.
+        parameters: Numbers for the other names in the two.
+        prediction_type: What the network predicts: velocity, score, noise or data; or epsilon, sample, v_prediction or
+            flow_prediction as in diffusers.
+        method: Of the ODE: euler, heun2 (two calls of the network a step, and ``timesteps`` has each time twice), or a
+            derived one, one call a step, of the table in training/samplers.py. With w euler, exponential1, 2 and 3,
+            sde_dpm_solver2 and 3. Or ancestral.
+        w: Squared noise amplitude, as text: a name of ``interpolants.diffusion``, or an expression. None is the ODE.
+        eta: Of ``ancestral``: 0 is DDIM, 1 DDPM.
+        grid: A name of ``interpolants.time_grid``.
+        timestep: What the network is asked with, linear in t.
+
+    Attributes:
+        path: The path.
+        prediction: The quantity that the steps are made of: of epsilon the noise, of sample and v_prediction the data,
+            of flow_prediction the velocity.
+        timesteps: What the network is asked with at each call, float32; None before ``set_timesteps``.
+        times: The same in t, with the end of the last step, an array of float64.
+        order: Calls of the network a step.
+
+    Raises:
+        ValueError: If the two functions are no path or an argument is not valid.
+    """
+
+    order = 1
+    _compatibles: ClassVar[list[str]] = []  # no scheduler of diffusers has such a configuration
+
+    @register_to_config  # type: ignore[untyped-decorator]
+    def __init__(
+        self,
+        alpha: str = "t",
+        sigma: str = "1 - t",
+        parameters: dict[str, float] | None = None,
+        prediction_type: str = "velocity",
+        method: str = "adams_pc2",
+        w: str | None = None,
+        eta: float = 1.0,
+        grid: str = "uniform",
+        timestep: str = "t",
+    ) -> None:
+        self.path = Path(alpha, sigma, name=None, **(parameters or {}))
+        require_data_at_one(self.path, "PathScheduler")
+        valid = (*QUANTITIES, *FROM_DIFFUSERS)
+        _check_one_of("prediction_type", prediction_type, valid)
+        _check_method(method, w, eta)
+        self.method, self.w, self.eta = method, w, eta
+        methods = ODE_METHODS if w is None else SDE_METHODS
+        self._derived = methods.get(method, multistep.DDIM)
+        self.prediction = FROM_DIFFUSERS.get(prediction_type, prediction_type)
+        self._from_output = tuple(map(Coefficient, _row_to_quantity(prediction_type, self.prediction, self.path)))
+        self._grid = time_grid.choose(grid)
+        self._zero, self._slope = _linear(timestep)
+        self.order = 2 if method == "heun2" else 1
+        if w is not None and method == "euler":
+            self.path.sde("velocity", w=w).require_finite()
+        prediction = self.prediction
+        self._equation = self.path.ode(prediction) if w is None else self.path.sde(prediction, w=w)
+        self.times: FloatArray | None = None
+        self.timesteps: Tensor | None = None
+        self.num_inference_steps: int | None = None
+        self._forget()
+
+    def _forget(self) -> None:
+        self._begin_index: int | None = None
+        self._step_index: int | None = None
+        self._first = 0
+        self._stages: list[Stage] = []
+
+    @classmethod
+    def from_config(cls, config: Any, **changes: Any) -> Any:
+        """The scheduler of a configuration of this class, with ``changes`` to it.
+
+        Raises:
+            ValueError: If it is another scheduler's, of which diffusers would take the names that both have.
+        """
+        if "alpha" not in config:
+            raise ValueError(
+                "PathScheduler.from_config: config must be of a PathScheduler, got one without alpha. Of another "
+                "scheduler PathScheduler.like(scheduler) takes the path."
+            )
+        return super().from_config(config, **changes)
+
+    @classmethod
+    def from_path(cls, path: Path, **config: Any) -> PathScheduler:
+        """The scheduler of a path; ``config`` are the other arguments of the class."""
+        text = hub.as_text(path)
+        scheduler: PathScheduler = cls(text["alpha"], text["sigma"], **config)
+        return scheduler
+
+    @classmethod
+    def like(cls, scheduler: Any, **config: Any) -> PathScheduler:
+        """The scheduler for the network that one of diffusers is for: its path, its prediction and its times.
+
+        Args:
+            scheduler: Of DDPM's kind, which has ``alphas_cumprod``, or a FlowMatchEulerDiscreteScheduler. How it spaces
+                the times, its shift and its clipping are not taken over: see grid, and the timesteps of set_timesteps.
+            config: Of the class: method, w, eta, grid.
+
+        Raises:
+            TypeError: If it is of neither kind.
+            ValueError: If its ``alphas_cumprod`` are no smooth path; see ``ddpm_path``.
+        """
+        if isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
+            path, prediction, offset = interpolants.linear(), "flow_prediction", ""
+            number = scheduler.config.num_train_timesteps
+        elif hasattr(scheduler, "alphas_cumprod"):
+            products = torch.cumprod(1.0 - scheduler.betas.double(), 0)  # in float32 the first of sigma lose digits
+            path, prediction, offset = ddpm_path(products), scheduler.config.prediction_type, " - 1"
+            number = len(products)
+        else:
+            raise TypeError(
+                "PathScheduler.like: scheduler must have alphas_cumprod or be a FlowMatchEulerDiscreteScheduler, got "
+                f"{type(scheduler).__name__}. from_path takes any path."
+            )
+        return cls.from_path(path, prediction_type=prediction, timestep=f"{number}*(1 - t){offset}", **config)
+
+    # The times
+
+    def set_timesteps(
+        self,
+        num_inference_steps: int | None = None,
+        device: str | torch.device | None = None,
+        timesteps: Sequence[float] | Tensor | None = None,
+    ) -> None:
+        """Choose the steps; forgets those that were made.
+
+        Args:
+            num_inference_steps: Steps over the grid. A method of order four makes one more, a short first one, and
+                where the data end is a pole of the network's prediction a last step of Euler leads on to it.
+            device: Of ``timesteps``.
+            timesteps: The times themselves, as the network is asked, without the last, which is the data.
+
+        Raises:
+            ValueError: Unless one of the two is given, and is valid.
+        """
+        if (num_inference_steps is None) == (timesteps is None):
+            raise ValueError(
+                "set_timesteps: one of num_inference_steps and timesteps must be given, got "
+                f"{num_inference_steps!r} and {timesteps!r}."
+            )
+        start, stop = self._interval()
+        if timesteps is None:
+            assert num_inference_steps is not None, "checked above"
+            assert isinstance(self._grid, time_grid.TimeGrid), "it was chosen by its name"
+            times = self._grid.times(self.path, num_inference_steps, (start, stop))
+        else:
+            given = self._time(np.asarray(torch.as_tensor(timesteps).cpu(), dtype=np.float64))
+            times = time_grid.as_times([*given, stop], "set_timesteps: the times of timesteps, and the end")
+            if times[0] < start:
+                raise ValueError(
+                    f"set_timesteps: timesteps must lie where the coefficients of the {self.prediction} are bounded, "
+                    f"t >= {start:.6g}, got {times[0]:.6g}."
+                )
+        times = self._derived.refined_start(times)
+        self.num_inference_steps = len(times) - 1
+        asked = np.repeat(times, 2)[1:-1] if self.method == "heun2" else times[:-1]
+        if stop < 1.0:
+            asked, times = np.append(asked, stop), np.append(times, 1.0)
+        self._ends_short = stop < 1.0
+        self.times = times
+        self.timesteps = torch.from_numpy(self._zero + self._slope * asked).to(device=device, dtype=torch.float32)
+        self._forget()
+
+    def _interval(self) -> tuple[float, float]:
+        """Where the coefficients of the steps are bounded."""
+        if self.w is not None and self.method == "euler":
+            return self._equation.interval()
+        return self.path.interval(*self.path.conversion(self.prediction, self._derived.space))
+
+    def _time(self, timestep: Any) -> Any:
+        return (timestep - self._zero) / self._slope
+
+    @property
+    def init_noise_sigma(self) -> float:
+        """The standard deviation of a sample at the first of the times."""
+        return float(self.path.sigma(0.0 if self.times is None else float(self.times[0])))
+
+    def scale_model_input(self, sample: Tensor, timestep: Any = None) -> Tensor:
+        """The sample itself: the network sees x_t.
+
+        Args:
+            sample: The state.
+            timestep: Not used.
+        """
+        return sample
+
+    def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """x_t = alpha data + sigma noise at ``timesteps``, in the units of the network, scalar or of shape (batch,)."""
+        return self.path.interpolate(original_samples, noise, self._time(timesteps.double()).to(noise.device))
+
+    # The steps
+
+    @property
+    def step_index(self) -> int | None:
+        """The number of the call of the network that comes next; None before the first."""
+        return self._step_index
+
+    @property
+    def begin_index(self) -> int | None:
+        """Where to begin; None is at the timestep of the first call."""
+        return self._begin_index
+
+    def set_begin_index(self, begin_index: int = 0) -> None:
+        """Begin at a later one of ``timesteps``, as from an image with noise."""
+        self._begin_index = begin_index
+
+    def step(
+        self,
+        model_output: Tensor,
+        timestep: float | Tensor,
+        sample: Tensor,
+        generator: Generator = None,
+        return_dict: bool = True,
+    ) -> SchedulerOutput | tuple[Tensor]:
+        """The next state from the network's prediction at this one, in at least float32.
+
+        Args:
+            model_output: What the network returned for ``sample`` at ``timestep``, shape (batch, ...).
+            timestep: One of ``timesteps``; read at the first call alone, from which the steps follow in order.
+            sample: The state that the step before returned, shape (batch, ...).
+            generator: Of the noise of w or eta: one, or one a sample.
+            return_dict: Return an object with ``prev_sample``, the state, not a tuple of it.
+
+        Raises:
+            ValueError: If the shapes differ, ``timestep`` is none of ``timesteps``, or no step is left.
+        """
+        if model_output.shape != sample.shape:
+            raise ValueError(
+                f"PathScheduler.step: model_output must have the shape of sample, {tuple(sample.shape)}, got "
+                f"{tuple(model_output.shape)}. Of a network that also predicts variances pass the first half."
+            )
+        if self._step_index is None:
+            self._begin(timestep)
+        assert self._step_index is not None, "set where the steps begin"
+        assert self.timesteps is not None, "needed there"
+        if self._step_index >= len(self.timesteps):
+            raise ValueError("PathScheduler.step: must follow set_timesteps, got no step that is left. Call it again.")
+        x = sample.to(torch.promote_types(sample.dtype, torch.float32))
+        output = model_output.to(x.dtype)
+
+        def normal() -> Tensor:
+            numbers: Tensor = randn_tensor(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+            return numbers
+
+        state = self._stages[self._step_index - self._first](output, x, normal).to(sample.dtype)
+        self._step_index += 1
+        return SchedulerOutput(prev_sample=state) if return_dict else (state,)
+
+    def _begin(self, timestep: float | Tensor) -> None:
+        if self.timesteps is None or self.times is None:
+            raise ValueError("PathScheduler.step: must follow set_timesteps, got none.")
+        index = self._begin_index
+        if index is None:
+            # The last of those that are equal: heun2 asks for the same time at the end of a step and at a start.
+            found = (self.timesteps == torch.as_tensor(timestep, device=self.timesteps.device)).nonzero()
+            if len(found) == 0:
+                raise ValueError(f"PathScheduler.step: timestep must be one of {self.timesteps}, got {timestep!r}.")
+            index = int(found[-1])
+        self._step_index = self._first = index
+        times = self.times[(index + 1) // 2 if self.method == "heun2" else index :]
+        inner = times[:-1] if self._ends_short else times
+        self._stages = self._stages_over(inner) if len(inner) > 1 else []
+        if self._ends_short:
+            closing = _euler_steps(self._equation, self.prediction, times[-2:], noise=False)
+            self._stages += self._calls(closing, EULER)
+
+    def _stages_over(self, times: FloatArray) -> list[Stage]:
+        """What is made of each prediction of the network."""
+        if self.method == "ancestral":
+            table = exponential.ancestral(self.path, times, self.eta)
+        elif self.w is not None and self.method == "euler":
+            table = _euler_steps(self._equation, self.prediction, times)
+        else:
+            table = self._derived.steps(self.path, tuple(times.tolist()), 0 if self.w is None else self.w)
+        return self._calls(table, self._derived)
+
+    def _calls(self, table: Steps, method: Multistep) -> list[Stage]:
+        stepper = Stepper(table, method)
+        times = table.times if method is HEUN else table.times[:-1]
+        (a, b), (c, d) = (
+            (coefficients[0](times), coefficients[1](times))
+            for coefficients in (self.path.conversion(self.prediction, table.space), self._from_output)
+        )
+        # a x + b (c x + d output)
+        of_state, of_output = (a + b * c).tolist(), (b * d).tolist()
+
+        def observe(n: int, output: Tensor, x: Tensor) -> None:
+            stepper.observe(torch.add(of_output[n] * output, x, alpha=of_state[n]))
+
+        def call(n: int) -> Stage:
+            def stage(output: Tensor, x: Tensor, normal: Callable[[], Tensor]) -> Tensor:
+                observe(n, output, x)
+                return stepper.advance(x if method is HEUN else stepper.corrected(x), normal)
+
+            return stage
+
+        def correction(n: int) -> Stage:
+            def stage(output: Tensor, x: Tensor, normal: Callable[[], Tensor]) -> Tensor:
+                observe(n + 1, output, x)
+                return stepper.recombined()
+
+            return stage
+
+        steps = range(len(table.carry))
+        return [make(n) for n in steps for make in ((call, correction) if method is HEUN else (call,))]
+
+
+Stage = Callable[[Tensor, Tensor, Callable[[], Tensor]], Tensor]
+"""The next state from the output, the state, and normal numbers."""
+
+
+def ddpm_path(alphas_cumprod: Sequence[float] | Tensor) -> Path:
+    r"""The variance-preserving path of DDPM: alpha^2 = ``alphas_cumprod[i]`` at t = 1 - (i + 1) / N, for i below N.
+
+    log alpha^2 is a polynomial in 1 - t, fitted. For rates beta that are a polynomial in i, such as the linear and the
+    scaled linear ones, log alphas_cumprod, the sum of -beta - beta^2 / 2 - ..., is one up to the terms that high powers
+    of beta make negligible: the usual ones are met to 1e-7.
+
+    Args:
+        alphas_cumprod: The products of 1 - beta, decreasing in (0, 1), shape (N,).
+
+    Raises:
+        ValueError: If they are not of this kind, or the fit is off by more than 1e-4 of a value. Of squaredcos_cap_v2
+            ``interpolants.cosine()`` is the path.
+    """
+    values = np.asarray(torch.as_tensor(alphas_cumprod).cpu(), dtype=np.float64)
+    if values.ndim != 1 or len(values) <= DEGREE or not ((values > 0) & (values < 1)).all():
+        raise ValueError(
+            f"ddpm_path: alphas_cumprod must be more than {DEGREE} numbers inside (0, 1), got shape {values.shape}, "
+            f"from {values.max(initial=0.0):.6g} to {values.min(initial=1.0):.6g}. A last one of 0 is no polynomial."
+        )
+    tau = np.arange(1, len(values) + 1) / len(values)
+    powers, logarithm = tau[:, None] ** np.arange(1, DEGREE + 1), np.log(values)
+    # In relative error, since next to the data -log alpha^2 is sigma^2.
+    found = np.linalg.lstsq(powers / logarithm[:, None], np.ones_like(tau), rcond=None)[0]
+    error = np.abs(np.expm1(powers @ found - logarithm)).max()
+    if error > FIT_TOLERANCE:
+        raise ValueError(
+            f"ddpm_path: alphas_cumprod must be the exponential of a polynomial, got an error of {error:.3g}. Of the "
+            "schedule squaredcos_cap_v2 interpolants.cosine() is the path."
+        )
+    log_alpha_squared = sum(
+        sp.Rational(c).limit_denominator(10**6) * (1 - t) ** k for k, c in enumerate(found, start=1)
+    )
+    return Path(sp.exp(log_alpha_squared / 2), sp.sqrt(1 - sp.exp(log_alpha_squared)), name="ddpm")
+
+
+def _euler_steps(equation: Dynamics, prediction: str, times: FloatArray, noise: bool = True) -> Steps:
+    """x + h (a x + b prediction) + sqrt(h w) z."""
+    h = np.diff(times)
+    a, b, amplitude = (c(times[:-1]) for c in (equation.a, equation.b, equation.amplitude))
+    of_noise = np.sqrt(h) * amplitude if noise else np.zeros_like(h)
+    return Steps(times, prediction, 1.0 + h * a, (h * b)[:, None], of_noise, np.zeros((len(h), 2)))
+
+
+def _row_to_quantity(prediction_type: str, quantity: str, path: Path) -> Row:
+    """The c and d of quantity = c x + d output."""
+    alpha, sigma = path.alpha.expr, path.sigma.expr
+    named = {"v_prediction": (-sigma, alpha), "flow_prediction": (-sp.Integer(1), sp.Integer(1))}
+    target = row(quantity, alpha, sigma)
+    return between(named.get(prediction_type, target), target, alpha, sigma)
+
+
+def _linear(timestep: str) -> tuple[float, float]:
+    """Its value at t = 0 and its slope."""
+    expr = to_expr(timestep, where="timestep")
+    slope = sp.expand(sp.diff(expr, t))
+    if slope.has(t) or slope == 0:
+        raise ValueError(
+            f"PathScheduler: timestep must be linear in t, got {timestep!r}. 't' is the time itself, "
+            "'1000*(1 - t) - 1' the steps of DDPM."
+        )
+    return float(expr.subs(t, 0)), float(slope)
+
+
+def _check_method(method: str, w: str | None, eta: float) -> None:
+    _check_one_of("method", method, METHODS)
+    if w is not None:
+        _check_one_of("method with w", method, tuple(SDE_METHODS))
+    elif method != "ancestral":
+        _check_one_of("method without w", method, tuple(ODE_METHODS))
+    if not 0.0 <= eta <= 1.0 or (eta != 1.0 and method != "ancestral"):
+        raise ValueError(
+            f"PathScheduler: eta must be in [0, 1] for ancestral and 1 for others, got {eta!r} for {method}."
+        )
+
+
+def _check_one_of(argument: str, value: str, valid: Sequence[str]) -> None:
+    if value not in valid:
+        raise ValueError(f"PathScheduler: {argument} must be one of {', '.join(valid)}, got {value!r}.")
