@@ -1,7 +1,12 @@
-"""Encode images once, to train on their latents: python examples/encode_latents.py --source IMAGES --output LATENTS.
+"""Encode images once, to train on their latents. The same command resumes, on any number of GPUs.
 
-On several GPUs: torchrun --nproc_per_node 8 -- examples/encode_latents.py ... The same command resumes, on any number.
 Then train with --data.name latents --data.source LATENTS.
+
+Commands::
+
+    python examples/encode_latents.py --source IMAGES --output LATENTS
+    python examples/encode_latents.py --name datasets --source train.parquet --output LATENTS
+    torchrun --nproc_per_node 8 -- examples/encode_latents.py --source IMAGES --output LATENTS
 """
 
 import dataclasses
@@ -15,11 +20,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from training.autoencoder import Autoencoder
-from training.config import Config, run_script
+from training.config import DEVICES, Config, run_script
 from training.data import HubImages, ImageFolder, Images, read_ahead
 from training.images import UNREADABLE, to_unit_range
 from training.latents import DTYPES, MANIFEST, Unreadable, Writer
 from training.processes import join
+from training.settings import one_of, require_choices, such_as
 from training.shards import write_missing
 
 
@@ -46,21 +52,19 @@ class Encoding:
     source: str
     output: str
     vae: str = "stabilityai/sd-vae-ft-ema"
-    name: str = "folder"
+    name: str = one_of(("folder", "datasets"), "folder")
     split: str = "train"
     image_column: str | None = None
     label_column: str | None = None
     image_size: int = 256
-    dtype: str = "float16"
+    dtype: str = one_of(DTYPES, "float16")
     batch_size: int = 32
     shard_size: int = 4096
-    device: str = "auto"
+    device: str = such_as(DEVICES, "auto")
     workers: int = 0
 
     def __post_init__(self) -> None:
-        for name, choices in (("name", ("folder", "datasets")), ("dtype", DTYPES)):
-            if (value := getattr(self, name)) not in choices:
-                raise ValueError(f"config: {name} must be one of {', '.join(choices)}, got {value!r}.")
+        require_choices(self)
         for name, minimum in (("image_size", 1), ("batch_size", 1), ("shard_size", 1), ("workers", 0)):
             if (value := getattr(self, name)) < minimum:
                 raise ValueError(f"config: {name} must be at least {minimum}, got {value}.")

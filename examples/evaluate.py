@@ -1,10 +1,14 @@
-"""Measure samples beside real images: python examples/evaluate.py --samples samples/samples.npz
---reference examples/configs/cifar10-pixel.yaml --extractor inception-2015-12-05.pt.
+"""Measure samples beside real images: Frechet distances, inception score, KID, CMMD, precision, recall, ...
 
 Samples and reference are an .npz with images as arr_0, uint8, (N, H, W, 3); a folder of images, or of the shards that
-examples/generate.py writes; or the settings of a run, for the images it is trained on. A reference may also be an .npz
+generate.py writes; or the settings of a run, for the images it is trained on. A reference may also be an .npz
 of statistics, mu and sigma, as those of ADM are. The extractor is NVIDIA's file or another in TorchScript, or
 module:function, or digits.
+
+Commands::
+
+    python examples/evaluate.py --samples samples --reference runs/digits/config.yaml --extractor digits
+    python examples/evaluate.py --samples samples/samples.npz --reference images/ --extractor inception-2015-12-05.pt
 """
 
 import dataclasses
@@ -23,6 +27,7 @@ from training.image_sets import ARRAY, ImageSet, keys, open_images
 from training.measures import GROUPS, Comparison, Figure, measure
 from training.reference import cached, load
 from training.resampling import LEVEL
+from training.settings import such_as
 from training.shards import write_json
 
 
@@ -48,9 +53,9 @@ class Measurement:
 
     samples: str
     reference: str
-    extractor: str
+    extractor: str = such_as(("digits",))
     output: str | None = None
-    figures: tuple[str, ...] = tuple(GROUPS)
+    figures: tuple[str, ...] = such_as(GROUPS, tuple(GROUPS))
     replicates: int = 200
     seed: int = 0
     keep: int = 50_000
@@ -100,7 +105,7 @@ def main(config: Measurement) -> None:
             "left_out": left_out,
             "level": LEVEL,
             "settings": dataclasses.asdict(config),
-            "command": shlex.join(sys.argv),
+            "command": f"{sys.argv[0]} {shlex.join(sys.argv[1:])}",
             "date": now(),
             "versions": {"torch": torch.__version__, "commit": commit()},
         },

@@ -1,15 +1,18 @@
-"""Draw many samples of a run: python examples/generate.py --config examples/configs/digits.yaml --output samples
---sampling.num_samples 50000 --sampler sde --sampling.sde.num_steps 250.
+"""Draw many samples of a run. The same command resumes, on any number of GPUs.
 
-On several GPUs: torchrun --nproc_per_node 8 -- examples/generate.py ... The same command resumes, on any number.
 ``samples.npz`` is for the evaluator of ADM, made of ``images-000000.npy``, ..., one a batch, and ``labels.npy``.
+
+Commands::
+
+    python examples/generate.py --config examples/configs/digits.yaml --output samples --sampling.num_samples 5000
+    python examples/generate.py --config examples/configs/digits.yaml --output samples-sde --sampler sde --png true
+    torchrun --nproc_per_node 8 -- examples/generate.py --config examples/configs/imagenet256-XL.yaml --output samples
 """
 
 import dataclasses
 import zipfile
 from collections.abc import Generator
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import IO, Any, Final, cast
 
@@ -22,48 +25,20 @@ from torch import Tensor
 from models import SiT
 from training import Field
 from training.autoencoder import Autoencoder
-from training.checkpoint import find
-from training.config import Config, ODEConfig, SDEConfig, run_script
+from training.config import ODEConfig, SDEConfig, run_script
 from training.files import write_file
 from training.generate import draw_some, guided, labels_of, require_finite
-from training.hub import as_text
 from training.images import to_pixels
 from training.latents import Latents
 from training.processes import join
+from training.settings import one_of, require_choices
 from training.shards import ArrayShards, write_array, write_missing
+from training.trained import Trained, identity
 
 SAMPLERS: Final = ("ode", "sde")
 PRECISIONS: Final = ("float32", "bfloat16")
 CHUNK: Final = 16
 """Images that are decoded at a time."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trained(Config):
-    """The settings of a run, and which of its networks to take.
-
-    Args:
-        output: Folder that is written to.
-        weights: Of the run: ema, another average such as ema-0.999 or ema-width-0.05, or model.
-        pretrained: A folder or name on the hub that Field.from_pretrained reads, in place of the run.
-    """
-
-    output: str
-    weights: str = "ema"
-    pretrained: str | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.pretrained is not None and self.weights != "ema":
-            raise ValueError(f"config: weights must be left out with pretrained, got {self.weights!r}. It has one set.")
-
-    def field(self, device: torch.device) -> Field:
-        """The network on its path, unguided; of a run it is that of the newest checkpoint."""
-        if self.pretrained is not None:
-            return Field.from_pretrained(self.pretrained, device=device)
-        checkpoint = find(self.run)
-        checkpoint.require_settings(dataclasses.asdict(self), only=("path", "prediction", "model."))
-        return checkpoint.field(weights=self.weights, device=device)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,16 +52,14 @@ class Generation(Trained):
         png: Whether to write each sample to png/000000.png, ... too.
     """
 
-    sampler: str = "ode"
-    precision: str = "float32"
+    sampler: str = one_of(SAMPLERS, "ode")
+    precision: str = one_of(PRECISIONS, "float32")
     vae: str | None = None
     png: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, choices in (("sampler", SAMPLERS), ("precision", PRECISIONS)):
-            if (value := getattr(self, name)) not in choices:
-                raise ValueError(f"config: {name} must be one of {', '.join(choices)}, got {value!r}.")
+        require_choices(self)
         if self.vae is not None and self.data.normalization == "per_channel":
             raise ValueError("config: vae must be null for latents that are normalized per channel. Set data.vae.")
 
@@ -151,15 +124,6 @@ class Decoder:
             require_finite(images, some, "so the VAE has decoded them.")
             parts.append(to_pixels(images))
         return np.concatenate(parts)
-
-
-def identity(field: Field) -> dict[str, Any]:
-    """What tells a network on its path from any other, plain data."""
-    digest = sha256()
-    for name, tensor in cast(SiT, field.model).state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.cpu().contiguous().numpy().tobytes())
-    return {"path": as_text(field.path), "prediction": field.prediction, "sha256": digest.hexdigest()}
 
 
 def generate(

@@ -1,12 +1,14 @@
-"""The log-likelihood of images under a run: python examples/likelihood.py --config examples/configs/digits.yaml
---output likelihood --data.split heldout.
+"""The log-likelihood of images under a run. The same command resumes, on any number of GPUs.
 
 The images are those of ``data``, not flipped; of the digits ``data.split`` is train or heldout. Bits per dimension
 bound the code length of images of whole numbers; of digits and latents they are those of a density in the units of
 training. What is known of each image is in ``likelihood-000000.npy``, ..., one a batch, with the columns nats, bits
 per dimension, and the standard error of the nats over the probes.
 
-On several GPUs: torchrun --nproc_per_node 8 -- examples/likelihood.py ... The same command resumes, on any number.
+Commands::
+
+    python examples/likelihood.py --config examples/configs/digits.yaml --output likelihood --data.split heldout
+    torchrun --nproc_per_node 8 -- examples/likelihood.py --config examples/configs/digits.yaml --output likelihood
 """
 
 import dataclasses
@@ -19,14 +21,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from examples.generate import Trained, identity
 from models import SiT
 from training import Field, log_likelihood
 from training.config import run_script
 from training.data import Digits, Source
 from training.likelihood import Likelihood
 from training.processes import join
+from training.samplers import ADAPTIVE_METHODS, FIXED_METHODS
+from training.settings import such_as
 from training.shards import ArrayShards, write_json, write_missing
+from training.trained import Trained, identity
 
 DATA = ("name", "source", "split", "image_column", "label_column", "normalization")
 
@@ -50,7 +54,7 @@ class LikelihoodConfig:
     batch_size: int = 100
     probes: int | None = 4
     seed: int = 0
-    method: str = "dopri5"
+    method: str = such_as((*FIXED_METHODS, *ADAPTIVE_METHODS), "dopri5")
     num_steps: int = 50
     rtol: float = 1e-5
     atol: float = 1e-5

@@ -1,6 +1,10 @@
-"""Sample from a run by the ODE and by the SDE: python examples/sample.py --config examples/configs/digits.yaml.
+"""Sample from a run by the ODE and by the SDE, and draw the samples beside real images.
 
-Flags override the file: --sampling.ode.method dopri5, --sampling.sde.w sin_squared, --sampling.guidance_scale 1.5, ...
+Commands::
+
+    python examples/sample.py --config examples/configs/digits.yaml
+    python examples/sample.py --config examples/configs/digits.yaml --sampling.ode.method dopri5
+    python examples/sample.py --config examples/configs/digits.yaml --sampling.sde.w sin_squared
 """
 
 import dataclasses

@@ -1,6 +1,10 @@
-"""Train a SiT, or resume: python examples/train.py --config examples/configs/digits.yaml [--training.steps 1500].
+"""Train a SiT, or resume a run: the same command goes on where it was stopped.
 
-On several GPUs: torchrun --nproc_per_node 8 -- examples/train.py --config ...
+Commands::
+
+    python examples/train.py --config examples/configs/digits.yaml
+    python examples/train.py --config examples/configs/digits.yaml --run runs/own --path.alpha "t**2" --path.sigma "1-t"
+    torchrun --nproc_per_node 8 -- examples/train.py --config examples/configs/imagenet256-XL.yaml
 """
 
 from pathlib import Path

@@ -332,7 +332,7 @@ def find(source: str | Path) -> Checkpoint:
     source = Path(source)
     checkpoint = load_checkpoint(source) if source.name.startswith("step-") else latest(source)
     if checkpoint is None:
-        raise CheckpointError(f"{source}: there is no checkpoint. Train first: examples/train.py writes one.")
+        raise CheckpointError(f"{source}: there is no checkpoint. Train first: sit train, or examples/train.py.")
     return checkpoint
 
 

@@ -14,12 +14,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeVar
 
-import jsonargparse
 import torch
 
 import interpolants
+from interpolants import QUANTITIES
+from interpolants.library import LIBRARY
+from interpolants.terminal import RED, YELLOW, paint
 from interpolants.time_density import TimeDensity
 from interpolants.time_grid import CHOICES as GRIDS
+from interpolants.weights import CHOICES as WEIGHTS
+from models import PRESETS
 from training.checkpoint import flat
 from training.coupling import CHOICES as COUPLINGS
 from training.data import NAMES, Digits, HubImages, ImageFolder, Source
@@ -29,6 +33,7 @@ from training.latents import NORMALIZATIONS, Latents
 from training.objectives import InterpolantLoss
 from training.record import LogConfig
 from training.samplers import ODE_METHODS, OWN_STEPS_METHODS, SDE_METHODS
+from training.settings import make_parser, one_of, require_choices, such_as
 from training.sharding import CHOICES as PARALLEL
 
 if TYPE_CHECKING:
@@ -39,6 +44,7 @@ C = TypeVar("C", bound="DataclassInstance")
 PRECISIONS: Final = ("float32", "bfloat16", "float16")
 SCHEDULES: Final = ("constant", "cosine", "linear")
 CLASSES: Final = ("balanced", "random")
+DEVICES: Final = ("auto", "cpu", "cuda")
 TIMES: Final[dict[str, tuple[str, ...]]] = {
     "uniform": (), "logit_normal": ("mean", "std"), "mode": ("scale",), "cos_map": (), "cosh": (),
     "log_normal_sigma": ("mean", "std"),
@@ -71,7 +77,7 @@ class ModelConfig:
         class_dropout: Probability that training replaces a label by the null class.
     """
 
-    name: str = "SiT-T/2"
+    name: str = such_as(PRESETS, "SiT-T/2")
     input_size: int = 8
     in_channels: int = 1
     num_classes: int = 10
@@ -95,27 +101,25 @@ class DataConfig:
         workers: Processes beside each trainer that read ahead.
     """
 
-    name: str = "digits"
+    name: str = one_of(NAMES, "digits")
     source: str | None = None
     split: str = "train"
     image_column: str | None = None
     label_column: str | None = None
     flip: bool = True
-    normalization: str | None = None
+    normalization: str | None = one_of(NORMALIZATIONS, None)
     vae: str | None = None
     batch_size: int = 128
     workers: int = 0
 
     def __post_init__(self) -> None:
-        _require(self.name in NAMES, "data.name", f"one of {', '.join(NAMES)}", self.name)
+        require_choices(self, "data")
         wanted = "unset for digits" if self.name == "digits" else f"set, for data.name {self.name}"
         _require((self.source is None) == (self.name == "digits"), "data.source", wanted, self.source)
         if self.name != "latents":
             for name in ("normalization", "vae"):
                 value = getattr(self, name)
                 _require(value is None, f"data.{name}", f"null, for data.name {self.name}", value)
-        known = self.normalization in (None, *NORMALIZATIONS)
-        _require(known, "data.normalization", f"one of {', '.join(NORMALIZATIONS)}", self.normalization)
         _require(self.batch_size >= 1, "data.batch_size", "at least 1", self.batch_size)
         _require(self.workers >= 0, "data.workers", "at least 0", self.workers)
 
@@ -132,14 +136,14 @@ class TimeConfig:
         steps: Times are rounded down to multiples of 1 / steps: 1000 are those of DDPM. Null leaves them continuous.
     """
 
-    name: str = "uniform"
+    name: str = one_of(TIMES, "uniform")
     mean: float | None = None
     std: float | None = None
     scale: float | None = None
     steps: int | None = None
 
     def __post_init__(self) -> None:
-        _require(self.name in TIMES, "time.name", f"one of {', '.join(TIMES)}", self.name)
+        require_choices(self, "time")
         _require(self.steps is None or self.steps >= 1, "time.steps", "at least 1, or null", self.steps)
         for name, value in self._given().items():
             _require(name in TIMES[self.name], f"time.{name}", f"null, as {self.name} has none", value)
@@ -191,7 +195,7 @@ class TrainingConfig:
     steps: int = 1000
     learning_rate: float = 1e-3
     warmup_steps: int = 50
-    schedule: str = "constant"
+    schedule: str = one_of(SCHEDULES, "constant")
     decay_steps: int | None = None
     weight_decay: float = 0.0
     micro_batch: int | None = None
@@ -200,15 +204,16 @@ class TrainingConfig:
     ema_decays: tuple[float, ...] = (0.99,)
     ema_widths: tuple[float, ...] = ()
     ema_snapshot_every: int | None = None
-    precision: str = "float32"
+    precision: str = one_of(PRECISIONS, "float32")
     compile: bool | None = None
     activation_checkpointing: bool = False
-    parallel: str = "ddp"
+    parallel: str = one_of(PARALLEL, "ddp")
     checkpoint_every: int = 250
     keep: int = 2
     keep_every: int | None = None
 
     def __post_init__(self) -> None:
+        require_choices(self, "training")
         for name in ("steps", "checkpoint_every", "keep"):
             _require(getattr(self, name) >= 1, f"training.{name}", "at least 1", getattr(self, name))
         for name in ("micro_batch", "keep_every", "ema_snapshot_every"):
@@ -220,7 +225,6 @@ class TrainingConfig:
         _require(
             self.clip_norm is None or self.clip_norm > 0, "training.clip_norm", "positive, or null", self.clip_norm
         )
-        _require(self.schedule in SCHEDULES, "training.schedule", f"one of {', '.join(SCHEDULES)}", self.schedule)
         if self.schedule == "constant":
             _require(self.decay_steps is None, "training.decay_steps", "null with a constant rate", self.decay_steps)
         else:
@@ -233,8 +237,6 @@ class TrainingConfig:
         _require(right, "training.ema_widths", f"different numbers in (0, {WIDEST:.4f}]", widths)
         contract = "set where there are training.ema_widths, else null"
         _require((every is None) == (not widths), "training.ema_snapshot_every", contract, every)
-        _require(self.parallel in PARALLEL, "training.parallel", f"one of {', '.join(PARALLEL)}", self.parallel)
-        _require(self.precision in PRECISIONS, "training.precision", f"one of {', '.join(PRECISIONS)}", self.precision)
 
     def learning_rate_at(self, step: int) -> float:
         """Of step 0, 1, ...: learning_rate (step + 1) / warmup_steps, and from there on by the schedule."""
@@ -256,14 +258,13 @@ class ODEConfig:
         grid: The times of the steps: uniform, shifted, log_snr, edm, cosine or optimized.
     """
 
-    method: str = "heun2"
+    method: str = one_of(ODE_METHODS, "heun2")
     num_steps: int = 50
-    grid: str = "uniform"
+    grid: str = one_of(GRIDS, "uniform")
 
     def __post_init__(self) -> None:
-        _require(self.method in ODE_METHODS, "sampling.ode.method", f"one of {', '.join(ODE_METHODS)}", self.method)
+        require_choices(self, "sampling.ode")
         _require(self.num_steps >= 1, "sampling.ode.num_steps", "at least 1", self.num_steps)
-        _require(self.grid in GRIDS, "sampling.ode.grid", f"one of {', '.join(GRIDS)}", self.grid)
 
     def __str__(self) -> str:
         return f"ODE, {self.method}" + ("" if self.method in OWN_STEPS_METHODS else _steps(self.num_steps, self.grid))
@@ -281,19 +282,18 @@ class SDEConfig:
         grid: The times of the steps: uniform, shifted, log_snr, edm, cosine or optimized.
     """
 
-    w: str | None = "sigma"
+    w: str | None = such_as(interpolants.diffusion.CHOICES, "sigma")
     num_steps: int = 250
-    method: str = "euler"
-    grid: str = "uniform"
+    method: str = one_of(SDE_METHODS, "euler")
+    grid: str = one_of(GRIDS, "uniform")
 
     def __post_init__(self) -> None:
-        _require(self.method in SDE_METHODS, "sampling.sde.method", f"one of {', '.join(SDE_METHODS)}", self.method)
+        require_choices(self, "sampling.sde")
         contract = "null for the method ancestral, else set"
         _require((self.w is None) == (self.method == "ancestral"), "sampling.sde.w", contract, self.w)
         if self.w is not None:
             interpolants.diffusion.choose(self.w)
         _require(self.num_steps >= 1, "sampling.sde.num_steps", "at least 1", self.num_steps)
-        _require(self.grid in GRIDS, "sampling.sde.grid", f"one of {', '.join(GRIDS)}", self.grid)
 
     def __str__(self) -> str:
         method = "" if self.method == "euler" else f", {self.method}"
@@ -324,7 +324,7 @@ class SamplingConfig:
     num_samples: int = 1000
     batch_size: int = 500
     seed: int = 0
-    classes: tuple[int, ...] | str = "balanced"
+    classes: tuple[int, ...] | str = such_as(CLASSES, "balanced")
     guidance_scale: float = 1.0
     guidance_interval: tuple[float, float] | None = None
     ode: ODEConfig = field(default_factory=ODEConfig)
@@ -351,7 +351,7 @@ class Config:
         run: Folder to which all is written.
         seed: Of the weights, the data order, the times and the noise of training.
         device: auto (an accelerator where there is one), or cpu, cuda, ...
-        path: linear, gvp or vp, or alpha and sigma as text.
+        path: By its name; or your own, as --path.alpha and --path.sigma, text in t.
         prediction: What the network predicts: velocity, score, noise or data.
         space: In which quantity the loss measures the error; null is the usual one of the prediction.
         weight: Of the loss: min_snr, snr_truncated, edm, sigmoid or elbo, or text in t; null is 1.
@@ -366,13 +366,13 @@ class Config:
 
     run: str = "runs/digits"
     seed: int = 0
-    device: str = "auto"
-    path: str | PathText = "linear"
-    prediction: str = "velocity"
-    space: str | None = None
-    weight: str | None = None
+    device: str = such_as(DEVICES, "auto")
+    path: str | PathText = such_as(LIBRARY, "linear")  # noqa: RUF009 - a dataclasses.field
+    prediction: str = such_as(QUANTITIES, "velocity")
+    space: str | None = such_as(QUANTITIES, None)
+    weight: str | None = such_as(WEIGHTS, None)
     time: TimeConfig = field(default_factory=TimeConfig)
-    coupling: str = "independent"
+    coupling: str = one_of(COUPLINGS, "independent")
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -381,7 +381,7 @@ class Config:
 
     def __post_init__(self) -> None:
         _require(self.seed >= 0, "seed", "at least 0", self.seed)
-        _require(self.coupling in COUPLINGS, "coupling", f"one of {', '.join(COUPLINGS)}", self.coupling)
+        require_choices(self)
         self.loss()  # Checks path, prediction and space where they are used.
         self.torch_device()
 
@@ -435,21 +435,22 @@ class Config:
             raise ValueError(f"config: device must be available, got {self.device!r}: {reason}") from None
 
 
-def read_config(arguments: Sequence[str] | None = None, kind: type[C] = Config) -> C:  # type: ignore[assignment]
+def read_config(
+    arguments: Sequence[str] | None = None,
+    kind: type[C] = Config,  # type: ignore[assignment]
+    about: str = "Settings, from a YAML file and flags.",
+) -> C:
     """Settings from flags (``--config file.yaml --training.steps 5``); by default those of the command line.
 
     Args:
         arguments: The flags.
         kind: The dataclass of the settings.
+        about: What --help says that the script does; see make_parser.
 
     Raises:
         ValueError: One line that says what is wrong; an unknown key with the nearest that there is.
     """
-    parser = jsonargparse.ArgumentParser(
-        exit_on_error=False, allow_abbrev=False, description="Settings, from a YAML file and flags."
-    )
-    parser.add_argument("--config", action="config", help="YAML file; flags after it have precedence.")
-    parser.add_class_arguments(kind)
+    parser = make_parser(kind, about)
     try:
         settings = parser.instantiate(parser.parse_args(arguments))
     except ArgumentError as error:
@@ -458,12 +459,15 @@ def read_config(arguments: Sequence[str] | None = None, kind: type[C] = Config) 
 
 
 def run_script(main: Callable[[C], None], kind: type[C] = Config) -> None:  # type: ignore[assignment]
-    """Call ``main`` with the settings of the command line; a user's mistake ends in one line and exit code 2."""
-    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+    """Call ``main`` with the settings of the command line; its module says what ``--help`` shows.
+
+    A user's mistake ends in one line and exit code 2, Ctrl-C in 130.
+    """
+    warnings.formatwarning = lambda message, *_, **__: f"{paint('warning:', YELLOW, sys.stderr)} {message}\n"
     try:
-        main(read_config(kind=kind))
+        main(read_config(kind=kind, about=sys.modules[main.__module__].__doc__ or ""))
     except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        print(f"{paint('error:', RED, sys.stderr)} {error}", file=sys.stderr, flush=True)
         if torch.distributed.is_initialized():  # whose destructors may wait for the dead
             os._exit(2)
         sys.exit(2)

@@ -255,7 +255,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
         manifest = json.loads(file.read_text())
     except FileNotFoundError:
         begun = "they are not complete: the command that began them resumes"
-        missing = begun if (folder / SETTINGS).exists() else "examples/encode_latents.py writes them"
+        missing = begun if (folder / SETTINGS).exists() else "sit encode, or examples/encode_latents.py, writes them"
         raise ValueError(f"latents: {folder} must be a folder of latents, and has no {MANIFEST}; {missing}.") from None
     except ValueError as error:
         raise ValueError(f"latents: {file} must be JSON, and is damaged: {error}.") from None

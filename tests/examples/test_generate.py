@@ -13,7 +13,6 @@ from scripts import call, call_in_ranks, call_killed, contents
 from tiny_vae import LATENT, reconstruction, save_vae
 
 import interpolants as ip
-from examples.generate import Trained
 from models import create_model
 from training import Field, sample_ode, sample_sde
 from training.autoencoder import Autoencoder
@@ -21,6 +20,7 @@ from training.checkpoint import latest
 from training.config import Config, ModelConfig, TrainingConfig
 from training.latents import Writer
 from training.shards import SETTINGS, ArrayShards
+from training.trained import Trained
 from training.trainer import Trainer
 
 COUNT, CLASSES = 22, 3
@@ -269,7 +269,7 @@ def test_of_a_run_the_weights_are_chosen_by_name(tmp_path):
 def test_without_a_checkpoint_or_with_another_path_there_is_one_clear_line(tmp_path, capsys):
     assert call("generate.py", f"--run={tmp_path}", f"--output={tmp_path / 'drawn'}") == 2
     assert capsys.readouterr().err == (
-        f"error: {tmp_path}: there is no checkpoint. Train first: examples/train.py writes one.\n"
+        f"error: {tmp_path}: there is no checkpoint. Train first: sit train, or examples/train.py.\n"
     )
 
 

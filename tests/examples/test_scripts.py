@@ -103,7 +103,7 @@ def test_samples_of_another_checkpoint_are_not_measured(run, tmp_path, capsys):
 def test_without_a_checkpoint_there_is_one_clear_line(name, tmp_path, capsys):
     assert call(name, *arguments(tmp_path / "none")) == 2
     assert capsys.readouterr().err == (
-        f"error: {tmp_path / 'none'}: there is no checkpoint. Train first: examples/train.py writes one.\n"
+        f"error: {tmp_path / 'none'}: there is no checkpoint. Train first: sit train, or examples/train.py.\n"
     )
 
 

@@ -187,7 +187,7 @@ def edited(**changes):
     ("damage", "message"),
     [
         (lambda f: (f / MANIFEST).unlink(), "has no manifest.json; they are not complete: the command that began them"),
-        (lambda f: [file.unlink() for file in f.iterdir()], "has no manifest.json; examples/encode_latents.py writes"),
+        (lambda f: [file.unlink() for file in f.iterdir()], "has no manifest.json; sit encode, or examples/enc"),
         (lambda f: (f / MANIFEST).write_text((f / MANIFEST).read_text()[:200]), "must be JSON, and is damaged"),
         (lambda f: (f / MANIFEST).write_text("[]"), "must be of format 1 with vae, image_size, shape"),
         (lambda f: (f / MANIFEST).write_text('{"format": 1, "vae": {}}'), "must be of format 1 with vae, image_size"),

@@ -1,0 +1,1 @@
+"""The command line: ``sit train``, ``sit prove``, ...; see ``sit --help``."""
