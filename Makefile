@@ -7,7 +7,7 @@ CONFIG ?= examples/configs/digits.yaml
 # Overrides of the configuration, such as DEMO="--training.steps 10 --run runs/short".
 DEMO ?=
 
-.PHONY: demo test lint unit install clean
+.PHONY: demo test lint unit docs packages install clean
 
 # Train a class-conditional SiT on 8 x 8 digits, sample by ODE and SDE, and measure the samples: runs/digits/.
 demo: install
@@ -28,11 +28,20 @@ lint: install
 unit: install
 	$(BIN)/python -m pytest -n auto
 
+# The documentation, whose pages run as they are built; a warning is an error. Open build/docs/index.html.
+docs: install
+	$(BIN)/sphinx-build -W --keep-going -j auto -q docs build/docs
+
+# Both distributions as wheels and sdists, tried in empty environments with the oldest and newest Python and torch.
+packages: install
+	$(BIN)/python packaging/check.py
+
 install: .venv/installed
 
-.venv/installed: pyproject.toml constraints.txt
+.venv/installed: pyproject.toml packaging/training/pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]" --constraint constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]" --editable packaging/training \
+		--constraint constraints.txt
 	@touch $@
 
 clean:
