@@ -22,7 +22,7 @@ Form: TypeAlias = Callable[..., sp.Expr]
 
 @dataclass(frozen=True)
 class Diffusion:
-    """A named w(t), which may depend on the path: form(alpha, sigma, *arguments)."""
+    """A named w(t), which may depend on the path: ``form(alpha, sigma, *arguments)``."""
 
     name: str = field(compare=False)
     form: Form

@@ -18,7 +18,7 @@ from torch import Tensor
 from interpolants.coefficient import Coefficient, at, check_not_negative, interval
 from interpolants.diffusion import Diffusion
 from interpolants.expression import t
-from interpolants.quantities import conversion, wronskian
+from interpolants.quantities import Row, conversion, wronskian
 from interpolants.simplify import simplified
 
 
@@ -130,10 +130,15 @@ def sde(prediction: str, w: Diffusion, alpha: sp.Expr, sigma: sp.Expr, towards_d
     """
     amplitude = w.expr(alpha, sigma, towards_data)
     check_not_negative(amplitude, "w", w.name)
-    (a_v, b_v), (a_s, b_s) = (conversion(prediction, target, alpha, sigma) for target in ("velocity", "score"))
-    half = towards_data * amplitude / 2
-    a, b = simplified(a_v + simplified(half * a_s)), simplified(b_v + simplified(half * b_s))
+    a, b = linear_drift(prediction, amplitude, alpha, sigma, towards_data)
     return Dynamics(a, b, amplitude, f"SDE of the {prediction}, w = {w.name}")
+
+
+def linear_drift(prediction: str, w: sp.Expr, alpha: sp.Expr, sigma: sp.Expr, towards_data: int = 1) -> Row:
+    """The a and b of v + w/2 score = a x + b prediction, each simplified after w has met the pole of the score."""
+    (a_v, b_v), (a_s, b_s) = (conversion(prediction, target, alpha, sigma) for target in ("velocity", "score"))
+    half = towards_data * w / 2
+    return simplified(a_v + simplified(half * a_s)), simplified(b_v + simplified(half * b_s))
 
 
 class ForwardSDE:
@@ -160,5 +165,10 @@ def forward_sde(alpha: sp.Expr, sigma: sp.Expr, towards_data: int = 1) -> Forwar
     .. math:: f = -\frac{\alpha'}{\alpha}, \qquad g^2 = \frac{2 \sigma W}{\alpha}, \quad
         W = \alpha' \sigma - \alpha \sigma'
     """
+    return ForwardSDE(*forward_terms(alpha, sigma, towards_data))
+
+
+def forward_terms(alpha: sp.Expr, sigma: sp.Expr, towards_data: int = 1) -> tuple[sp.Expr, sp.Expr]:
+    """f and g^2 of the SDE from data to noise."""
     f = simplified(-towards_data * sp.diff(alpha, t) / alpha)
-    return ForwardSDE(f, simplified(towards_data * 2 * sigma * wronskian(alpha, sigma) / alpha))
+    return f, simplified(towards_data * 2 * sigma * wronskian(alpha, sigma) / alpha)

@@ -137,7 +137,7 @@ class Path:
 
     @property
     def data_end(self) -> int:
-        """The time of the data: 1, or 0 in the paper's time."""
+        """The time of the data, 1, or 0 in the paper's time."""
         return self.end("data")
 
     def end(self, of: str) -> int:
