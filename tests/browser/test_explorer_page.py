@@ -1,0 +1,143 @@
+"""The explorer as a person sees it: in a real browser, live and as one file, every request recorded."""
+
+import re
+import shutil
+
+import pytest
+from playwright.sync_api import expect, sync_playwright
+
+import interpolants as ip
+from interpolants import explorer
+from interpolants.explorer import app
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+SECONDS = 60_000.0  # milliseconds: a slow machine starts the processes that compute within them
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium was found to open a page with")
+expect.set_options(timeout=SECONDS)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_playwright() as playwright:
+        flags = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=[*flags, "--disable-component-update"])
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def page(browser):
+    """A page that records its requests and its errors."""
+    opened = browser.new_page(viewport={"width": 1300, "height": 950}, reduced_motion="reduce")
+    opened.set_default_timeout(SECONDS)
+    opened.requests, opened.faults = [], []
+    opened.on("request", lambda request: opened.requests.append(request.url))
+    opened.on("pageerror", lambda error: opened.faults.append(str(error)))
+    opened.on("dialog", lambda dialog: (opened.faults.append(dialog.message), dialog.dismiss()))
+    yield opened
+    opened.close()
+
+
+def positions(page):
+    """The first points of the panel of the SDE."""
+    return page.evaluate("document.querySelector('.particles .js-plotly-plot').data[5].x.slice(0, 20)")
+
+
+def slide(page, name, value):
+    """Move a slider as a person does: an input event a step."""
+    page.locator(f".particles .{name}").evaluate(
+        "(slider, value) => { slider.value = value; slider.dispatchEvent(new Event('input', {bubbles: true})); }", value
+    )
+
+
+def check_particles(page):
+    """Points start as noise and end at the data; the slider of w moves them, and that of time takes them back."""
+    expect(page.locator(".particles .js-plotly-plot .scatterlayer .trace").first).to_be_visible()
+    expect(page.locator(".particles .time-value")).to_have_text("t = 1.000")
+    ends = positions(page)
+    expect(page.locator(".particles .scale-value")).to_have_text("w \N{MULTIPLICATION SIGN} 1")
+    slide(page, "scale", 4)
+    expect(page.locator(".particles .scale-value")).to_have_text("w \N{MULTIPLICATION SIGN} 4")
+    more = positions(page)
+    assert more != ends
+    slide(page, "time", 0)
+    expect(page.locator(".particles .time-value")).to_have_text("t = 0.000")
+    starts = positions(page)
+    slide(page, "scale", 0)
+    assert positions(page) == starts  # the same noise for every w
+    assert starts not in (ends, more)
+    page.locator(".particles .play").click()
+    expect(page.locator(".particles .time-value")).to_have_text("t = 1.000")
+
+
+def check_conversions(page, box):
+    """The menus choose which conversion is shown."""
+    expect(box.locator("[data-pair='velocity score'] .js-plotly-plot")).to_be_visible()
+    box.locator("select.source").select_option("noise")
+    box.locator("select.target").select_option("data")
+    expect(box.locator("[data-pair='noise data'] .js-plotly-plot")).to_be_visible()
+    expect(box.locator("[data-pair='velocity score']")).to_be_hidden()
+    box.locator("select.target").select_option("noise")
+    expect(box.get_by_text("Source and target are the same")).to_be_visible()
+
+
+def test_the_live_page(page, tmp_path):
+    with app.serving("t", "1-t", {}) as served:
+        page.goto(served.url)
+        verdict, alpha, sigma = page.locator("#verdict"), page.locator("#alpha input"), page.locator("#sigma input")
+        expect(verdict.locator(".valid")).to_be_visible()
+        expect(page.locator("#path .js-plotly-plot").first).to_be_visible()
+
+        attack = "${alert(1)}<img src=x onerror=alert(2)>"
+        alpha.fill(attack)
+        expect(verdict.locator(".invalid")).to_contain_text(f"alpha: {attack!r} is not an expression")
+        expect(page.locator("#path")).to_contain_text("Nothing to show")
+        assert page.locator("#verdict img").count() == 0
+        alpha.fill("1-t")
+        with pytest.raises(ValueError, match="no path") as reason:
+            ip.Path("1-t", "1-t")
+        expect(verdict.locator(".invalid p")).to_have_text(str(reason.value))
+
+        alpha.fill("sin(pi*t/2)")
+        sigma.fill("cos(pi*t/2)")
+        expect(verdict.locator(".valid")).to_contain_text("cos")
+        expect(page.get_by_label("path", exact=True)).to_have_value("gvp")
+        page.get_by_role("tab", name="Conversions").click()
+        check_conversions(page, page.locator("#conversions"))
+        page.get_by_role("tab", name="Formulas").click()
+        assert page.locator("#formulas math").count() > 20
+        page.get_by_role("tab", name="Particles").click()
+        expect(page.locator("#particles small")).to_contain_text("cos(pi*t/2)")
+        check_particles(page)
+        page.get_by_role("tab", name="Solvers").click()
+        expect(page.locator("#solvers small")).to_contain_text("cos(pi*t/2)")
+        expect(page.locator("#solvers .js-plotly-plot")).to_be_visible()
+        page.get_by_role("tab", name="Ledger").click()
+        expect(page.locator("#ledger tbody .badge.proved")).to_have_count(31)
+        page.screenshot(path=tmp_path / "live.png")
+    assert page.requests
+    assert {re.match(r"(?:blob:)?\w+://([^/:]+)", url).group(1) for url in page.requests} == {"127.0.0.1"}
+    assert page.faults == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_file(page, scheme, tmp_path_factory):
+    file = tmp_path_factory.getbasetemp() / "linear.html"
+    if not file.exists():
+        explorer.write_html(ip.linear(), file)
+    page.emulate_media(color_scheme=scheme)
+    page.goto(file.as_uri())
+    expect(page.locator("#panel-Path .js-plotly-plot")).to_have_count(4)
+    background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(int, re.findall(r"\d+", background))) > 384) == (scheme == "light")
+    page.locator("#tab-Conversions").click()
+    expect(page.locator("#panel-Path")).to_be_hidden()
+    check_conversions(page, page.locator("#panel-Conversions"))
+    page.locator("#tab-Particles").click()
+    check_particles(page)
+    page.locator("#tab-Ledger").click()
+    expect(page.locator("#panel-Ledger tbody .badge.proved")).to_have_count(31)
+    radical = page.locator("#panel-Ledger math").first.bounding_box()
+    assert radical["height"] < 60 < radical["width"]  # typeset in a line, not written as a list of signs
+    assert page.requests == [file.as_uri()]
+    assert page.faults == []
