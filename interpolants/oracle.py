@@ -71,6 +71,11 @@ class GaussianMixture:
         if (stds is None) == (covariances is None):
             got = "neither" if stds is None else "both"
             raise ValueError(f"GaussianMixture: stds or covariances must be given, and not both, got {got}.")
+        given = {"means": means, "stds": stds, "weights": weights, "covariances": covariances}
+        for name, values in given.items():
+            if values is not None and not isinstance(values, Tensor):
+                kind = type(values).__name__
+                raise TypeError(f"GaussianMixture: {name} must be a tensor, got {kind}. torch.tensor({name}) is one.")
         _check_means(means)
         (K, d), wide = means.shape, precise_dtype(means.device)
         weights = means.new_ones(K) if weights is None else weights

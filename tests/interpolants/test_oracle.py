@@ -720,6 +720,7 @@ def test_dtypes_that_differ_are_refused():
     refused(TypeError, f"GaussianMixture: weights {half}", MEANS, STDS, WEIGHTS.float())
     refused(TypeError, f"GaussianMixture: covariances {half}", MEANS, covariances=covariances("full").float())
     refused(TypeError, "GaussianMixture: means must be floating point, got torch.int64.", torch.ones(2, 3).long(), STDS)
+    refused(TypeError, "GaussianMixture: stds must be a tensor, got list. torch.tensor(stds)", MEANS, [1.0, 1.0])
     message = r"x: must have the dtype of the mixture, torch\.float64, got torch\.float32\. Cast"
     both = TwoSidedMixture(mixture(), mixture())
     for quantity in (*QUANTITIES, "posterior"):

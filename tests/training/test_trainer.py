@@ -341,13 +341,14 @@ def test_noise_is_exchanged_within_the_classes_of_a_batch(tmp_path):
 def test_a_run_whose_disk_is_full_says_so_and_goes_on_later(tmp_path, undisturbed):
     """By the limit of a file's size, in a process of its own."""
     code = (
-        "import resource, signal, sys; from tests.training.test_trainer import Trainer, tiny\n"
+        "import resource, signal, sys; sys.path.insert(0, sys.argv[2]); from test_trainer import Trainer, tiny\n"
         "trainer = Trainer(tiny(sys.argv[1])); signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "for _ in range(4): trainer.train_step()\n"
         "trainer.save(); trainer._writer.wait()\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000)); trainer.fit()"
     )
-    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, cwd=ROOT, check=False)
+    command = [sys.executable, "-c", code, tmp_path, Path(__file__).parent]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 1
     assert "OSError" in done.stderr
     assert "cannot be written" in done.stderr
