@@ -7,6 +7,7 @@ pages ask no host for anything: mathematics is set by the MathJax of a package, 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import subprocess
@@ -52,6 +53,7 @@ nb_execution_mode = "force"  # never from a cache: what a page shows is what the
 nb_execution_raise_on_error = True
 nb_execution_timeout = 120
 nb_merge_streams = True
+logging.getLogger("traitlets").setLevel(logging.WARNING)  # of the kernels, a line for each page
 nb_render_markdown_format = "myst"
 nb_ipywidgets_js = {}
 copybutton_exclude = ".linenos, .gp, .go"
