@@ -280,6 +280,10 @@ def named_weights() -> Shown:
     require("likelihood weight")
     require("EDM and sigmoid weights")
     predictions = ("data", "noise", "velocity")
+    snr = (alpha / sigma) ** 2
+    for name, of_data in (("min_snr", sp.Min(snr, 5)), ("snr_truncated", sp.Max(snr, 1))):
+        if ANY.weight(name, "data").expr != of_data:
+            raise ArithmeticError(f"{name}: the weight of the data must be {of_data}.")
     found = []
     for name in weights.CHOICES:
         exprs = [ANY.weight(name, prediction).expr for prediction in predictions]

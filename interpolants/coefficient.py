@@ -181,6 +181,8 @@ def check_not_negative(expr: sp.Expr, where: str, name: str) -> None:
     """Raise ValueError unless ``expr`` is finite and >= 0 at a thousand times inside (0, 1)."""
     times = np.linspace(0.0, 1.0, 1003)[1:-1]
     values = np.broadcast_to(sampled(expr, times), times.shape)
+    if not (values >= 0).all() or not np.isfinite(values).all():  # maybe by cancellation: ask the accurate form
+        values = np.broadcast_to(Coefficient(expr)(times), times.shape)
     bad = np.flatnonzero(~(values >= 0) | ~np.isfinite(values))
     if bad.size:
         time, value = times[bad[0]], values[bad[0]]

@@ -163,13 +163,21 @@ class PathScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
 
         Raises:
             TypeError: If it is of neither kind.
-            ValueError: If its ``alphas_cumprod`` are no smooth path; see ``ddpm_path``.
+            ValueError: If its ``alphas_cumprod`` are no smooth path, see ``ddpm_path``, or not of its betas, or if it
+                is set to other times or another path than its kind has.
         """
+        for name, usual in (("use_flow_sigmas", False), ("timestep_type", "discrete"), ("invert_sigmas", False)):
+            if (got := getattr(scheduler, "config", {}).get(name, usual)) != usual:
+                raise ValueError(f"PathScheduler.like: {name} must be {usual!r}, got {got!r}. Take from_path.")
         if isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
             path, prediction, offset = interpolants.linear(), "flow_prediction", ""
             number = scheduler.config.num_train_timesteps
         elif hasattr(scheduler, "alphas_cumprod"):
             products = torch.cumprod(1.0 - scheduler.betas.double(), 0)  # in float32 the first of sigma lose digits
+            if not torch.allclose(products.float(), scheduler.alphas_cumprod.cpu().float(), rtol=1e-3):
+                raise ValueError(
+                    "PathScheduler.like: alphas_cumprod must be those of the betas, got others. Take from_path."
+                )
             path, prediction, offset = ddpm_path(products), scheduler.config.prediction_type, " - 1"
             number = len(products)
         else:
@@ -414,7 +422,8 @@ def _euler_steps(equation: Dynamics, prediction: str, times: FloatArray, noise: 
     """x + h (a x + b prediction) + sqrt(h w) z."""
     h = np.diff(times)
     a, b, amplitude = (c(times[:-1]) for c in (equation.a, equation.b, equation.amplitude))
-    of_noise = np.sqrt(h) * amplitude if noise else np.zeros_like(h)
+    # Never quite 0: each step draws, as those of sample_sde do, so that the later ones have the same noise.
+    of_noise = np.maximum(np.sqrt(h) * amplitude, np.finfo(float).tiny) if noise else np.zeros_like(h)
     return Steps(times, prediction, 1.0 + h * a, (h * b)[:, None], of_noise, np.zeros((len(h), 2)))
 
 

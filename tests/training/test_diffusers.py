@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import pytest
 import torch
 from diffusers import (
@@ -409,3 +410,17 @@ def test_a_pipeline_refuses_what_is_not_its_own(field: Field) -> None:
     ]:
         with pytest.raises(ValueError, match=message):
             pipeline(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "options", "reason"),
+    [
+        (diffusers.CogVideoXDDIMScheduler, {}, "alphas_cumprod must be those of the betas"),
+        (diffusers.UniPCMultistepScheduler, {"use_flow_sigmas": True}, "use_flow_sigmas must be False"),
+        (diffusers.EulerDiscreteScheduler, {"timestep_type": "continuous"}, "timestep_type must be 'discrete'"),
+        (diffusers.FlowMatchEulerDiscreteScheduler, {"invert_sigmas": True}, "invert_sigmas must be False"),
+    ],
+)
+def test_like_refuses_what_has_another_path_or_other_times(scheduler, options, reason):
+    with pytest.raises(ValueError, match=reason):
+        PathScheduler.like(scheduler(**options))
