@@ -24,6 +24,8 @@ PROG: Final = "python -m interpolants"
 PATHS: Final = ("linear", "gvp", "linear_vp", "vp", "sub_vp", "cosine", "sigmoid", "ve", "edm")
 """The names of the library, by which no module has to be imported."""
 
+PARAMETER: Final = "--parameter"
+
 PROVE: Final = """examples:
   %(prog)s "t" "1-t"
   %(prog)s "t**p" "1-t**p" --parameter p=2
@@ -101,7 +103,7 @@ def parsers(prog: str) -> dict[str, argparse.ArgumentParser]:
     for parser in (prove, explore):
         parser.add_argument("sigma", nargs="?", help='sigma(t), such as "1-t"; none with the name of a path')
         given = "a number in alpha and sigma by its name, such as p=2; may be given again"
-        parser.add_argument("--parameter", action="append", default=[], metavar="NAME=NUMBER", help=given)
+        parser.add_argument(PARAMETER, action="append", default=[], metavar="NAME=NUMBER", help=given)
     return {"prove": prove, "explore": explore}
 
 
@@ -152,7 +154,7 @@ def _explore(given: argparse.Namespace) -> int:
     explorer.launch(
         alpha=given.alpha,
         sigma=given.sigma,
-        parameters=dict(map(_parameter, given.parameter)),
+        parameters=_parameters(given),
         host="127.0.0.1",
         port=given.port,
         browser=not given.no_browser,
@@ -161,24 +163,15 @@ def _explore(given: argparse.Namespace) -> int:
 
 
 def _path(given: argparse.Namespace) -> Path:
-    from interpolants import Path, by_name
+    from interpolants.library import from_texts
 
-    alpha, sigma, parameters = given.alpha, given.sigma, dict(map(_parameter, given.parameter))
-    if sigma is None and not alpha.isidentifier():
-        raise ValueError(f"sigma: must be given after alpha = {alpha!r}, such as 1-t.")
-    if sigma is None and parameters:
-        raise ValueError(f"--parameter: must not be given with a path of the library, got {', '.join(parameters)}.")
-    if "name" in parameters:
-        raise ValueError("--parameter: must be another name than 'name', which is that of the path.")
-    return by_name(alpha) if sigma is None else Path(alpha, sigma, name=None, **parameters)
+    return from_texts(given.alpha, given.sigma, _parameters(given), PARAMETER)
 
 
-def _parameter(text: str) -> tuple[str, float]:
-    name, _, number = text.partition("=")
-    try:
-        return name.strip(), float(number)
-    except ValueError:
-        raise ValueError(f"--parameter: must be NAME=NUMBER, such as p=2, got {text!r}.") from None
+def _parameters(given: argparse.Namespace) -> dict[str, float]:
+    from interpolants.library import parameter
+
+    return dict(parameter(text, PARAMETER) for text in given.parameter)
 
 
 def _coloured(ledger: Ledger) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 import math
 import numbers
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import numpy as np
@@ -289,6 +289,40 @@ def by_name(name: str) -> Path:
     if name in (path.__name__ for path in _WITH_ARGUMENTS):
         hint = f" {name} needs arguments: call interpolants.{name}."
     raise ValueError(f"path: must be one of {', '.join(LIBRARY)}, got {name!r}.{hint}")
+
+
+def from_texts(alpha: str, sigma: str | None, parameters: Mapping[str, float], where: str = "parameters") -> Path:
+    """The path that two texts state, or that of the library whose name is ``alpha`` alone, as a person types them.
+
+    Args:
+        alpha: alpha(t), or a name.
+        sigma: sigma(t); None with a name.
+        parameters: Numbers for the other names in the two.
+        where: What the message of an error calls the parameters.
+
+    Raises:
+        ValueError: If they state none; says why.
+    """
+    if sigma is None and not alpha.isidentifier():
+        raise ValueError(f"sigma: must be given after alpha = {alpha!r}, such as 1-t.")
+    if sigma is None and parameters:
+        raise ValueError(f"{where}: must not be given with a path of the library, got {', '.join(parameters)}.")
+    if "name" in parameters:
+        raise ValueError(f"{where}: must be another name than 'name', which is that of the path.")
+    return by_name(alpha) if sigma is None else Path(alpha, sigma, name=None, **parameters)
+
+
+def parameter(text: str, where: str = "parameters") -> tuple[str, float]:
+    """The name and the number of a text such as p=2.
+
+    Raises:
+        ValueError: If it is none; ``where`` opens the message.
+    """
+    name, _, number = text.partition("=")
+    try:
+        return name.strip(), float(number)
+    except ValueError:
+        raise ValueError(f"{where}: must be NAME=NUMBER, such as p=2, got {text!r}.") from None
 
 
 def _parameters(where: str, contract: str, holds: Callable[..., bool], **values: float) -> tuple[sp.Rational, ...]:

@@ -206,7 +206,7 @@ def tried(name, function, *arguments):
         ran, report = True, function(*arguments)
     except NotToBeHadError as reason:
         ran, report = None, f"  not to be had here: {reason}\n"
-    except Exception:
+    except Exception:  # told whole, and main's exit code is 1; the other environments are tried still
         ran, report = False, traceback.format_exc()
     print(f"{name}, {time.perf_counter() - start:.0f} s:\n{report}", end="", flush=True)
     return ran

@@ -229,11 +229,4 @@ class _Answers:
 
 def _parameters(text: str) -> tuple[tuple[str, float], ...]:
     """(name, number) of each of ``p=2, q=0.5``."""
-    found = []
-    for part in filter(str.strip, text.split(",")):
-        name, _, number = part.partition("=")
-        try:
-            found.append((name.strip(), float(number)))
-        except ValueError:
-            raise ValueError(f"parameters: must be NAME=NUMBER, such as p=2, got {part.strip()!r}.") from None
-    return tuple(found)
+    return tuple(library.parameter(part.strip()) for part in filter(str.strip, text.split(",")))

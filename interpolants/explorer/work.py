@@ -16,20 +16,9 @@ Parameters: TypeAlias = tuple[tuple[str, float], ...]
 
 @functools.lru_cache(maxsize=32)
 def _path(alpha: str, sigma: str | None, parameters: Parameters) -> Path:
-    """The path that two texts state, or that of the library whose name stands in ``alpha`` alone.
-
-    Raises:
-        ValueError: If they state none; says why.
-    """
-    if sigma is None or not sigma.strip():
-        if not alpha.strip().isidentifier():
-            raise ValueError(f"sigma: must be given after alpha = {alpha.strip()!r}, such as 1-t.")
-        if parameters:
-            raise ValueError("parameters: must not be given with a path of the library.")
-        return library.by_name(alpha.strip())
-    if "name" in dict(parameters):
-        raise ValueError("parameters: must be another name than 'name', which is that of the path.")
-    return Path(alpha, sigma, name=None, **dict(parameters))
+    """See ``library.from_texts``; a field that is left empty is no text."""
+    stated = sigma if sigma is not None and sigma.strip() else None
+    return library.from_texts(alpha.strip(), stated, dict(parameters))
 
 
 def named(alpha: str, sigma: str | None, parameters: Parameters) -> str:

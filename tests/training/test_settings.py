@@ -53,7 +53,7 @@ class Settings:
     shade: str = such_as(("dark", "light"), "dark")
     many: str = one_of([f"word{k}" for k in range(20)], "word0")
     numbers: tuple[float, ...] = (1.0, 2.0)
-    kind: str | Own = such_as(("linear",), "linear")  # noqa: RUF009
+    kind: str | Own = such_as(("linear",), "linear")  # noqa: RUF009 - a dataclasses.field
     flag: bool = False
     maybe: bool | None = None
     count: int = 0
