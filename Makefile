@@ -41,7 +41,7 @@ install: .venv/installed
 # constraints.txt names all that is installed, so that pip has nothing to search for; whether it is all, pip check says.
 .venv/installed: pyproject.toml packaging/training/pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
 		--requirement constraints.txt --editable . --editable packaging/training
 	$(BIN)/python -m pip check
 	@touch $@
