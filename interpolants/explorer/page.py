@@ -21,7 +21,7 @@ from plotly.offline import get_plotlyjs
 from interpolants.explorer import figures
 from interpolants.explorer.report import End, FloatArray, Function, Report
 from interpolants.explorer.simulation import NUM_STEPS, SCALES, Errors, Flow
-from interpolants.expression import FUNCTIONS
+from interpolants.expression import CONSTANTS, FUNCTIONS
 from interpolants.identities import Ledger
 from interpolants.quantities import QUANTITIES
 
@@ -55,7 +55,7 @@ def heading() -> str:
     return (
         f'<div class="explorer heading"><h1>{TITLE}</h1><p>Write two functions of time: '
         "<i>x<sub>t</sub> = &alpha; data + &sigma; noise</i>, noise at t = 0, data at t = 1. "
-        f"Numbers, t, pi, parameters, + - * / ** and {', '.join(FUNCTIONS)} are read.</p></div>"
+        f"Numbers, t, {', '.join(CONSTANTS)}, parameters, + - * / ** and {', '.join(FUNCTIONS)} are read.</p></div>"
     )
 
 

@@ -11,7 +11,7 @@ import sympy as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from interpolants.expression import check_parameters, exact, parse, t, to_expr
+from interpolants.expression import ARGUMENTS, FUNCTIONS, check_parameters, exact, parse, t, to_expr, written
 
 HALF = sp.Rational(1, 2)
 BOUND = r"must be finite, real and at most 1e\+09"
@@ -37,6 +37,11 @@ def refused(message):
         ("exp(-0.1*(1-t))", sp.exp(-(1 - t) / 10)), ("log(1+t)", sp.log(1 + t)),
         ("sqrt(1 - t**2)", sp.sqrt(1 - t**2)),
         ("sigmoid(2*t)", 1 / (1 + sp.exp(-2 * t))), ("exp(64*log(t))", t**64), ("exp(1)*t", sp.E * t),
+        ("abs(t - 0.5)", sp.Abs(t - HALF)), ("Abs(0.5 - t)", sp.Abs(t - HALF)), ("abs(-t)", t),
+        ("sqrt((1-t)**2)", sp.Abs(1 - t)),
+        ("Max(t, 1-t)", sp.Max(t, 1 - t)), ("Min(1-t, t, 0.5)", sp.Min(t, 1 - t, HALF)), ("Max(t, -1)", t),
+        ("tan(pi/2 - t)", sp.cot(t)), ("cot(t)", sp.cot(t)), ("sec(t)", sp.sec(t)), ("csc(t)", sp.csc(t)),
+        ("E*t", sp.E * t),
         ("exp(1000*(t-1))", sp.exp(1000 * t - 1000)), ("sin(65*log(1+t))", sp.sin(65 * sp.log(1 + t))),
         ("1e9", sp.Integer(10) ** 9), ("12.5E-1", sp.Rational(5, 4)), (".5", HALF), ("1.", sp.Integer(1)),
         ("1e-70", sp.Rational(1, 10**70)), ("1e+2", sp.Integer(100)),
@@ -106,8 +111,12 @@ HOSTILE = {
         "", " ", "t; t", "yield", "t := 1", "import os", "(" * 249 + "t" + ")" * 249, "t t", "2t", "007", "t\\", "*t",
     ],
     "Call is not allowed": ["__import__('os').system('true')", "(lambda: 1)()", "sin(t)(t)"],
-    "unknown call": ["open(t)", "factorial(10**9)", "__import__('os')", "eval('t')", "p(t)", "Abs(t)"],
-    "sin takes one argument": ["sin()", "sin(t, t)", "sin(x=t)", "sin(**t)", "sin(t, x=t)"],
+    "unknown call": ["open(t)", "factorial(10**9)", "__import__('os')", "eval('t')", "p(t)", "max(t, t)", "Add(t, t)"],
+    "sin takes one argument": ["sin()", "sin(t, t)"],
+    "sin takes no argument by name": ["sin(x=t)", "sin(**t)", "sin(t, x=t)"],
+    "abs takes one argument": ["abs()", "abs(t, t)"],
+    "Max takes two arguments or more": ["Max()", "Max(t)"],
+    "sympy does not evaluate it": ["Max(asin(2+t), t)", "Min(t, 1, log(-1-t**2))"],
     "is not allowed": [
         "t.__class__", "1.0.real", "[t for t in (1,)]", "{t for t in (1,)}", "(t for t in (1,))", "f'{t}'",
         "(t := 1)",
@@ -119,14 +128,17 @@ HOSTILE = {
         "'t'", "b't'", "'t'*10**9", "1j", "True", "None", "...", "1_000", "0x10", "0b1", "0o7", "1e999", "1e400",
         "1e-400", "1e-99999999",
     ],
-    "unknown name": ["E1", "I", "oo", "zoo", "nan", "S", "N", "E", "e", "T", "tt", "sin", "t" * 500, "self"],
+    "unknown name": ["E1", "I", "oo", "zoo", "nan", "S", "N", "e", "T", "GoldenRatio", "tt", "sin", "t" * 500, "self"],
     "0 must have a rational exponent": ["0**t", "(t-t)**sqrt(2)", "0**pi"],
     "an exponent must be at most 64": [
         "9**9**9", "9**999999999", "2**-65", "t**65", "t**(-65)", "t**(129/2)",
         "exp(10**8*log(2))", "exp(10**8*log(2*t))", "exp(-10**8*log(3*t))", "exp(1+t+65*log(3*t))",
         "sigmoid(65*log(2*t))",
         "2**(10**8*log(3*t)/log(2))", "2**(t-65*log(3*t)/log(2))",
+        "0.1**(10**9*(1+t))", "7**(t+10**9)", "((1/70)**t)**(10**9/t)", "(1+exp(-64))**(9999+t)", "(1+t)**(10**5+t)",
+        "0.5**acos(cos(10**9))", "(2*3**t)**(10**9/t)", "exp((64+t)**64*log(2))", "(t**t*2**t)**(10**9/t)",
     ],
+    "the multiple of a logarithm must be at most 4096": ["sec(10**9*log(1+t)/t)", "cosh(5000*log(1+t))"],
     "a root of a number must be at most the 10000th": [
         "(64*7e-9)**7e-9", "(sqrt(2)*t)**0.0001", "sqrt((2*t)**(1/5001))",
         "exp(0.5*log(2*t)+0.00001*log(3*t))", "((2*t)**0.001*(3*t)**0.5)**0.0002", "(2*t)**(1/10001)",
@@ -174,6 +186,47 @@ def test_hostile_text_is_refused_at_once(what, text):
     assert time.process_time() - start < 0.5
 
 
+# sympy spends minutes on these, and raises what is no ValueError on the last.
+ENDLESS = [
+    "log(asin(sqrt(cosh(sinh(asin(sinh(1/120)-0.5)/tan(t**1e-70/t/0.1)))))/((0.1/1e9)/((2*t+E-1)/(2-1e-70))))",
+    "log(csc(cot(((1+t)**7-1.5001+(cot(7)+120))/1e-70)))/sqrt(sec(1.4+(t+sigmoid(0.5)/60)**60))",
+    "asin(csc(sinh((1e9-64)+exp(1e9/(((64/t)/(999999937+asin(2*t)**exp((1-t)**(1/120)+3))))))))",
+    "sigmoid(" * 39 + "pi" + ")" * 39,
+    "sin(atan(" * 20 + "pi" + "))" * 20,
+    "abs((1+t)**64*(2+t)**64 - 1)",
+    "exp(-" * 19 + "pi" + ")" * 19,
+    "(sinh(sin(t+1/t)-t*atan(1.5)-1e9-(sin(64)-21+t)))**cosh(Min(t/3600,0.1**(t+E),sqrt(Max(7,2))))"
+    "*exp(sqrt(tanh(asin(sin(2*pi*(3*tanh(999999937))))))**(acos(csc(t/1.5))*120))",
+]
+
+
+@pytest.mark.parametrize("text", ENDLESS, ids=range(len(ENDLESS)))
+def test_what_sympy_does_not_end_is_refused_soon(text):
+    start = time.process_time()
+    with pytest.raises(ValueError, match=r"^w: .*(must be simpler|sympy does not evaluate it|1000 nodes at most)"):
+        parse(text, where="w")
+    # Measured at most 0.8 s, where calls are counted up to the bound.
+    assert time.process_time() - start < 5
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "exp(t**(1/9999))", "t**(1/9999)", "(1+t)**64", "sigmoid(cosh(t**-0.5))", "exp(-exp(1/t))",
+        "cosh(4*tan(pi*t/4))",
+        "exp(" * 5 + "t**0.01" + ")" * 5, "log(" * 5 + "t" + ")" * 5, "tan(acos(" * 6 + "t" + "))" * 6, "cos(pi/120)",
+        "sin(123456789*pi/999999937)", "tan(pi/65537 + t)", "2**(1/9999)*3**(1/9998)*5**(1/9997)*7**(1/9995)",
+        "exp(-1/t**64)", "atan(tan(10**9))", "t**pi**pi", "(exp(t))**(1/9999)", "(1+2*t)**(64*t)", "2**(-100*(1-t))",
+        "cosh(4096*log(1+t))", "Max(t**64, (1+t)**(64*t))", "t**(64*tanh(999999937))", "abs((log(t)+t+sin(t))**28)",
+    ],
+    ids=lambda text: text[:24],
+)  # fmt: skip
+def test_what_is_odd_is_read_at_once(text):
+    start = time.process_time()
+    assert parse(text).free_symbols <= {t}
+    assert time.process_time() - start < 1.0  # measured at most 0.2 s
+
+
 @pytest.mark.parametrize(
     "nest", ["sin(" * 39, "tan(" * 39, "atan(" * 39, "asin(sin(" * 19, "sqrt(" * 13], ids=lambda nest: nest[:8]
 )
@@ -209,15 +262,16 @@ def test_an_error_says_what_and_where_and_what_was_meant():
     with refused("expression: unknown call sinn(...); did you mean 'sin'?, at column 3 of '1-sinn(t)'."):
         parse(" 1-sinn(t)")
     with refused(
-        "expression: unknown call zeta(...); functions of one argument are sin, cos, tan, asin, acos, atan, sinh, "
-        "cosh, tanh, exp, log, sqrt, sigmoid, at column 1 of 'zeta(t)'."
+        f"expression: unknown call zeta(...); functions are {', '.join(FUNCTIONS)}, at column 1 of 'zeta(t)'."
     ):
         parse("zeta(t)")
     with refused(
-        "sigma: unknown name 'q' (known are t, pi, p and functions; a parameter needs a value, as q=2), "
+        "sigma: unknown name 'q' (known are t, pi, E, p and functions; a parameter needs a value, as q=2), "
         "at column 3 of '1-q'."
     ):
         parse("1-q", where="sigma", parameters={"p": 2})
+    with pytest.raises(ValueError, match=r"unknown name 'sigma' \(.*; a parameter needs another name\)"):
+        parse("1-sigma")
     with refused("expression: the operator BitXor is not allowed; a power is written **, at column 1 of 't^2'."):
         parse("t^2")
     with refused("expression: the operator Mod is not allowed, at column 1 of 't%2'."):
@@ -255,7 +309,7 @@ def test_a_symbol_of_ones_own_is_named():
 @pytest.mark.parametrize(
     ("expr", "what"),
     [
-        (sp.erf(t), "erf"), (sp.Piecewise((t, t < 1), (1, True)), "Piecewise"), (sp.Max(t, 1 - t), "Max"),
+        (sp.erf(t), "erf"), (sp.Piecewise((t, t < 1), (1, True)), "Piecewise"), (sp.LambertW(t), "LambertW"),
         (sp.I * t, "ImaginaryUnit"), (sp.Function("f")(t), "f"), (sp.oo * (t + 1), "Infinity"), (sp.nan, "NaN"),
         (sp.Integral(t, (t, 0, 1)), "Integral"), (sp.Derivative(sp.exp(t), t), "Derivative"),
         (t + sp.O(t**2), "Order"),
@@ -263,14 +317,27 @@ def test_a_symbol_of_ones_own_is_named():
     ],
 )  # fmt: skip
 def test_sympy_beyond_the_whitelist_is_refused(expr, what):
-    known = "sin, cos, tan, asin, acos, atan, sinh, cosh, tanh, exp, log, sqrt, sigmoid, powers and numbers"
-    with refused(f"w: must be real and made of {known}, got {what}, in {expr}."):
+    with refused(f"w: must be real and made of {', '.join(FUNCTIONS)}, powers and numbers, got {what}, in {expr}."):
         to_expr(expr, where="w")
 
 
-@pytest.mark.parametrize("expr", [sp.cot(t), sp.sec(t), sp.csc(t), sp.Abs(t - HALF), sp.E**t, sp.GoldenRatio * t])
+@pytest.mark.parametrize(
+    "expr",
+    [
+        sp.cot(t), sp.sec(t), sp.csc(t), sp.Abs(t - HALF), sp.E**t, sp.GoldenRatio * t, sp.Max(t, 1 - t),
+        sp.Min(t, HALF, 1 - t),
+    ],
+)  # fmt: skip
 def test_sympy_that_sympy_itself_makes_of_the_whitelist_is_not(expr):
     assert to_expr(expr) == expr
+
+
+def test_a_kink_has_the_degree_of_its_steepest_argument():
+    for kink in ("abs((1+t)**64 - 2)", "Max((1+t)**64, 2)", "Min(2, t, (1+t)**64)"):
+        text = f"{kink}*(2+t)**64*(3+t)**64*(4+t)**64"
+        assert parse(text).has(sp.Abs, sp.Max, sp.Min)
+        with pytest.raises(ValueError, match="degree 256 at most"):
+            parse(f"t*{text}")
 
 
 @pytest.mark.parametrize(
@@ -389,12 +456,31 @@ def test_a_declared_symbol_has_a_value_as_declared():
 
 @pytest.mark.parametrize(
     "name",
-    ["t", "pi", "sin", "sigmoid", "lambda", "True", "", "2p", "p q", "p.q", "\u03b2", "\u0430", "p\x00", 3, None],
+    [
+        *ARGUMENTS,
+        "t",
+        "pi",
+        "E",
+        "sin",
+        "sigmoid",
+        "Max",
+        "lambda",
+        "True",
+        "",
+        "2p",
+        "p q",
+        "p.q",
+        "\u03b2",
+        "\u0430",
+        "p\x00",
+        3,
+        None,
+    ],
 )
 def test_a_name_that_text_could_not_hold_is_refused(name):
     what = (
-        "the name of a parameter must be an ASCII identifier and neither a keyword nor t, pi or a function, "
-        f"got {name!r}. Rename it."
+        "a parameter's name must be an ASCII identifier and neither a keyword nor t, a constant, a function or "
+        f"one of {', '.join(ARGUMENTS)}, got {name!r}. Rename it."
     )
     for value in ("t", t):
         with refused(f"w: {what}"):
@@ -430,25 +516,22 @@ def check_result(expr):
     assert isinstance(expr, sp.Expr)
     assert expr.free_symbols <= {t}
     assert to_expr(expr) == expr
-    # What sympy prints may hold names that text may not, and constants out of bounds in 1/(1 + exp(100)).
-    if len(str(expr)) > 60 or expr.has(sp.Abs, sp.cot, sp.sec, sp.csc, sp.E):
-        return
-    try:
-        again = parse(str(expr))
-    except ValueError as error:
-        assert "at most" in str(error)  # noqa: PT017
-    else:
-        assert again == expr or abs((again - expr).evalf(30, subs={t: EXACT_TIME})) < 1e-20
+    assert parse(written(expr)) == expr
 
 
 TIME = Fraction(3, 8)
 EXACT_TIME = sp.Rational(3, 8)
 GRAMMAR = ["t", "t", "pi", "0", "1", "2", "0.5", "1e-3", "64", "(", "(", ")", ")", "+", "-", "*", "/", "**", " ", ",",
-           "sin(", "cos(", "tan(", "asin(", "atan(", "exp(", "log(", "sqrt(", "sigmoid(", ".", "e", "=",
+           "sin(", "cos(", "tan(", "asin(", "atan(", "exp(", "log(", "sqrt(", "sigmoid(", "abs(", "Max(", "Min(",
+           "cot(", "E", ".", "e", "=",
            "#"]  # fmt: skip
 
 
-@settings(max_examples=300)
+SOON = 5.0
+"""Seconds of the processor. Most texts take a few thousandths; that of which the bound on calls is reached, 0.8."""
+
+
+@settings(max_examples=300, deadline=None)
 @given(st.text(max_size=60) | st.lists(st.sampled_from(GRAMMAR), max_size=25).map("".join))
 def test_any_text_gives_an_expression_in_t_or_a_value_error(text):
     start = time.process_time()
@@ -456,7 +539,7 @@ def test_any_text_gives_an_expression_in_t_or_a_value_error(text):
         expr = parse(text)
     except ValueError:
         expr = t
-    assert time.process_time() - start < 0.5
+    assert time.process_time() - start < SOON
     check_result(expr)
 
 
@@ -466,11 +549,15 @@ BINARY = {
     "*": lambda a, b: a * b,
     "/": lambda a, b: a / b,
     "**": lambda a, b: a**b,
+    "Max": max,
+    "Min": min,
 }
 UNARY = {
     "sin": mpmath.sin, "cos": mpmath.cos, "tan": mpmath.tan, "asin": mpmath.asin, "acos": mpmath.acos,
     "atan": mpmath.atan, "sinh": mpmath.sinh, "cosh": mpmath.cosh, "tanh": mpmath.tanh, "exp": mpmath.exp,
-    "log": mpmath.log, "sqrt": mpmath.sqrt, "sigmoid": lambda x: 1 / (1 + mpmath.exp(-x)), "-": lambda x: -x,
+    "log": mpmath.log, "sqrt": mpmath.sqrt, "cot": mpmath.cot, "sec": mpmath.sec, "csc": mpmath.csc, "abs": abs,
+    "Abs": abs,
+    "sigmoid": lambda x: 1 / (1 + mpmath.exp(-x)), "-": lambda x: -x,
     "+": lambda x: +x,
 }  # fmt: skip
 
@@ -482,14 +569,16 @@ def trees(leaves, binary, unary, max_leaves):
     return st.recursive(st.sampled_from(leaves), branches, max_leaves=max_leaves)
 
 
-def written(tree):
+def spelled(tree):
     match tree:
         case str():
             return tree
         case (function, inner):
-            return f"{function}({written(inner)})"
+            return f"{function}({spelled(inner)})"
+        case (op, left, right) if op.isalpha():
+            return f"{op}({spelled(left)}, {spelled(right)})"
         case (op, left, right):
-            return f"({written(left)}) {op} ({written(right)})"
+            return f"({spelled(left)}) {op} ({spelled(right)})"
 
 
 def value_of(tree):
@@ -511,26 +600,33 @@ def agrees(expr, value):
     return abs(expr.evalf(60, subs={t: EXACT_TIME}) - value) <= 1e-15 * max(1, abs(value))
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(trees(["t", "t", "1", "2", "0", "3", "0.5", "0.1", "64", "1e-3", "pi"], [*BINARY], [*UNARY], max_leaves=12))
 def test_the_value_of_a_parsed_tree_is_the_value_of_the_tree(tree):
     start = time.process_time()
     try:
-        expr = parse(written(tree))
+        expr = parse(spelled(tree))
     except ValueError as error:
-        assert re.search(r"at most|finite and real|rational exponent", str(error))  # noqa: PT017
+        assert re.search(r"at most|finite and real|rational exponent|simpler|not evaluate", str(error))  # noqa: PT017
         return
     finally:
-        assert time.process_time() - start < 0.5
+        assert time.process_time() - start < SOON
     check_result(expr)
     with mpmath.workdps(40):
         value = value_of(tree)
         assert value is None or agrees(expr, value)
 
 
-@given(trees(["t", "1", "2", "0.5"], ["+", "-", "*"], ["sin", "cos", "exp", "atan", "sigmoid", "-"], max_leaves=4))
+@given(
+    trees(
+        ["t", "1", "2", "0.5"],
+        ["+", "-", "*", "Max", "Min"],
+        ["sin", "cos", "exp", "atan", "sigmoid", "abs", "-"],
+        max_leaves=4,
+    )
+)
 def test_what_is_tame_is_never_refused(tree):
-    if written(tree).count("exp") + written(tree).count("sigmoid") > 2 or len(written(tree)) > 60:
+    if spelled(tree).count("exp") + spelled(tree).count("sigmoid") > 2 or len(spelled(tree)) > 60:
         return
     with mpmath.workdps(40):
-        assert agrees(parse(written(tree)), value_of(tree) or 0)
+        assert agrees(parse(spelled(tree)), value_of(tree) or 0)
