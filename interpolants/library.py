@@ -18,7 +18,7 @@ import numpy as np
 import sympy as sp
 
 from interpolants.compile import sampled
-from interpolants.expression import ExpressionLike, exact, t, to_expr
+from interpolants.expression import ExpressionLike, check_names, exact, t, to_expr
 from interpolants.limits import limit
 from interpolants.path import Path
 from interpolants.simplify import simplified
@@ -307,8 +307,7 @@ def from_texts(alpha: str, sigma: str | None, parameters: Mapping[str, float], w
         raise ValueError(f"sigma: must be given after alpha = {alpha!r}, such as 1-t.")
     if sigma is None and parameters:
         raise ValueError(f"{where}: must not be given with a path of the library, got {', '.join(parameters)}.")
-    if "name" in parameters:
-        raise ValueError(f"{where}: must be another name than 'name', which is that of the path.")
+    check_names(parameters, where)
     return by_name(alpha) if sigma is None else Path(alpha, sigma, name=None, **parameters)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -10,12 +10,12 @@ import numpy.typing as npt
 import sympy as sp
 from torch import Tensor
 
-from interpolants import diffusion, dynamics, probes, quantities, weights
+from interpolants import diffusion, dynamics, probes, quantities, text, weights
 from interpolants.coefficient import Coefficient, at, interval
 from interpolants.compile import sampled, sampled_slope
 from interpolants.diffusion import DiffusionLike
 from interpolants.dynamics import Dynamics, ForwardSDE
-from interpolants.expression import ExpressionLike, check_parameters, t, to_expr
+from interpolants.expression import ExpressionLike, check_name, check_parameters, t, to_expr
 from interpolants.limits import limit
 from interpolants.plot import plot
 from interpolants.simplify import simplified
@@ -51,8 +51,9 @@ class Path:
     """
 
     def __init__(
-        self, alpha: ExpressionLike, sigma: ExpressionLike, *, name: str | None = None, **parameters: float
+        self, alpha: ExpressionLike, sigma: ExpressionLike, /, *, name: str | None = None, **parameters: float
     ) -> None:
+        check_name(name, "Path")
         self._setup(*_to_exprs(alpha, sigma, parameters), name, towards_data=1)
 
     def _setup(self, alpha: sp.Expr, sigma: sp.Expr, name: str | None, towards_data: int) -> None:
@@ -95,9 +96,10 @@ class Path:
 
     @classmethod
     def from_paper_time(
-        cls, alpha: ExpressionLike, sigma: ExpressionLike, *, name: str | None = None, **parameters: float
+        cls, alpha: ExpressionLike, sigma: ExpressionLike, /, *, name: str | None = None, **parameters: float
     ) -> Path:
         """The path whose alpha and sigma are given in the paper's time, where 0 is data and 1 is noise."""
+        check_name(name, "Path.from_paper_time")
         return cls(*(e.subs(t, 1 - t) for e in _to_exprs(alpha, sigma, parameters)), name=name)
 
     def in_paper_time(self) -> Path:
@@ -112,12 +114,12 @@ class Path:
         return Path._directed(alpha, sigma, f"{self.name}, paper time", -self._towards_data)
 
     @classmethod
-    def _directed(cls, alpha: sp.Expr, sigma: sp.Expr, name: str, towards_data: int) -> Path:
+    def _directed(cls, alpha: sp.Expr, sigma: sp.Expr, name: str | None, towards_data: int) -> Path:
         path = object.__new__(cls)
         path._setup(alpha, sigma, name, towards_data)
         return path
 
-    def after(self, time_map: ExpressionLike, *, name: str | None = None, **parameters: float) -> Path:
+    def after(self, time_map: ExpressionLike, /, *, name: str | None = None, **parameters: float) -> Path:
         """The path composed with a change of time, x_t = alpha(m(t)) data + sigma(m(t)) noise.
 
         Args:
@@ -128,6 +130,7 @@ class Path:
         Raises:
             ValueError: If m does not lead from 0 to 1, or the result is no path, because m does not increase.
         """
+        check_name(name, "Path.after")
         check_parameters(parameters, time_map, where="time_map")
         m = to_expr(time_map, where="time_map", parameters=parameters)
         if (limit(m, 0), limit(m, 1)) != (0, 1):
@@ -267,6 +270,29 @@ class Path:
     def interval(*coefficients: Coefficient, max_gain: float = 1e3) -> tuple[float, float]:
         """The longest part of [0, 1] on which all ``coefficients`` are bounded; see ``coefficient.interval``."""
         return interval(coefficients, max_gain)
+
+    # Text
+
+    def to_text(self) -> dict[str, Any]:
+        """The path as plain data: ``alpha`` and ``sigma`` as text, ``name``, and ``data_end`` in the paper's time.
+
+        ``Path.from_text(path.to_text()) == path``: the same expressions, in the same direction of time.
+
+        Raises:
+            ValueError: If an expression has no text, as a function has that text does not know.
+        """
+        return text.write(self.alpha.expr, self.sigma.expr, self.name, self.data_end)
+
+    @classmethod
+    def from_text(cls, fields: Mapping[str, Any], /) -> Path:
+        """The path of the fields that ``to_text`` writes.
+
+        Raises:
+            ValueError: If a field is unknown or cannot be read, or the expressions are no path.
+            TypeError: If ``fields`` is no mapping, or alpha, sigma or the name is missing or no text.
+        """
+        alpha, sigma, name, data_end = text.read(fields)
+        return cls._directed(alpha, sigma, name, towards_data=1 if data_end == 1 else -1)
 
     # Identity
 

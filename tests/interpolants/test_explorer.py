@@ -257,6 +257,13 @@ def test_what_is_no_path_gets_the_reason_that_path_gives(alpha, sigma, workers):
     assert not any("<math" in panel for panel in panels)
 
 
+@pytest.mark.parametrize("name", ["name", "alpha", "sigma", "self", "E"])
+def test_a_parameter_with_a_name_that_is_taken_gets_the_reason(name, workers):
+    _, verdict, *_ = app._Answers(workers).derived(f"t**{name}", "1-t", f"{name}=2", "sigma")
+    assert "Not a path" in verdict
+    assert escape(f"got {name!r}. Rename it.") in verdict
+
+
 def test_no_field_reaches_eval(workers, tmp_path):
     """Each field in turn holds Python that would write a file, and markup that a browser would run."""
     answers, file = app._Answers(workers), tmp_path / "written"

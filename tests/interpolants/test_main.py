@@ -13,6 +13,7 @@ import sympy as sp
 import interpolants
 from interpolants import Entry, Ledger, Path, diffusion, t
 from interpolants import __main__ as command
+from interpolants.expression import ARGUMENTS
 from interpolants.library import LIBRARY
 
 R = sp.Rational
@@ -134,7 +135,7 @@ def test_names_parameters_and_latex(capsys):
         (["__import__('os')", "1-t"], "alpha: unknown call"),
         (["t**p", "1-t", "--parameter", "p"], "--parameter: must be NAME=NUMBER, such as p=2, got 'p'"),
         (["vp", "--parameter", "p=2"], "--parameter: must not be given with a path of the library, got p."),
-        (["t**name", "1-t", "--parameter", "name=2"], "--parameter: must be another name than 'name'"),
+        *(([f"t**{name}", "1-t", "--parameter", f"{name}=2"], f"got {name!r}. Rename it.") for name in ARGUMENTS),
         (["t", "1-t", "--parameter", "p=2"], "a parameter must occur in an expression, got 'p'"),
     ],
 )
