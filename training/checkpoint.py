@@ -34,7 +34,7 @@ import interpolants
 from models import SiT
 from training.fields import Field
 from training.files import flush
-from training.hub import as_text, from_text, sha256
+from training.hub import sha256
 from training.sharding import part, whole
 
 FORMAT: Final = 2
@@ -119,7 +119,8 @@ class Checkpoint:
         model = SiT(**self.meta["model"])
         model.load_state_dict(self.tensors(weights))
         model = model.to(device).eval().requires_grad_(False)
-        return Field(model, from_text(self.meta["path"]), self.meta["prediction"], guidance_scale)
+        path = interpolants.Path.from_text(self.meta["path"])
+        return Field(model, path, self.meta["prediction"], guidance_scale)
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,7 @@ def snapshot(
         "step": step,
         "ema_updates": int(next(iter(averages.values())).n_averaged),
         "state": dict(state),
-        "path": as_text(path),
+        "path": path.to_text(),
         "prediction": prediction,
         "model": asdict(model.config),
         "config": dict(config),

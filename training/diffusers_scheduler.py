@@ -33,9 +33,10 @@ from interpolants import Coefficient, Path, exponential, time_grid
 from interpolants.dynamics import Dynamics
 from interpolants.exponential import Steps
 from interpolants.expression import t, to_expr
+from interpolants.library import from_texts
 from interpolants.quantities import QUANTITIES, Row, between, row
 from interpolants.time_grid import FloatArray
-from training import hub, multistep
+from training import multistep
 from training.fields import require_data_at_one
 from training.multistep import Multistep, Stepper
 
@@ -103,7 +104,7 @@ class PathScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         grid: str = "uniform",
         timestep: str = "t",
     ) -> None:
-        self.path = Path(alpha, sigma, name=None, **(parameters or {}))
+        self.path = from_texts(alpha, sigma, parameters or {}, "PathScheduler: parameters")
         require_data_at_one(self.path, "PathScheduler")
         valid = (*QUANTITIES, *FROM_DIFFUSERS)
         _check_one_of("prediction_type", prediction_type, valid)
@@ -143,12 +144,14 @@ class PathScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
                 "PathScheduler.from_config: config must be of a PathScheduler, got one without alpha. Of another "
                 "scheduler PathScheduler.like(scheduler) takes the path."
             )
+        # diffusers takes arguments without a name for defaults, and would leave the path out.
+        config = {name: value for name, value in config.items() if name != "_use_default_values"}
         return super().from_config(config, **changes)
 
     @classmethod
     def from_path(cls, path: Path, **config: Any) -> PathScheduler:
         """The scheduler of a path; ``config`` are the other arguments of the class."""
-        text = hub.as_text(path)
+        text = path.to_text()
         scheduler: PathScheduler = cls(text["alpha"], text["sigma"], **config)
         return scheduler
 

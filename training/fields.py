@@ -279,8 +279,8 @@ class Field:
             ValueError: If the path, the prediction or the weights are not those that are expected.
         """
         model, found, predicted = hub.load(name, **download)
-        if path is not None:
-            path = hub.from_text(hub.as_text(path))  # through text, as the folder's
+        if path is not None and hub.is_path(found, path):
+            path = found
         for argument, expected, got in (("path", path, found), ("prediction", prediction, predicted)):
             if expected is not None and expected != got:
                 raise ValueError(

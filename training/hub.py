@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,7 +40,7 @@ def save(
     meta = {
         "format": FORMAT,
         "convention": CONVENTION,
-        "path": as_text(path),
+        "path": path.to_text(),
         "prediction": prediction,
         "sha256": sha256(folder / WEIGHTS),
         "version": interpolants.__version__,
@@ -70,7 +69,18 @@ def load(name: str | os.PathLike[str], **download: Any) -> tuple[SiT, interpolan
             f"{where}: {WEIGHTS} must be the one that {PATH_FILE} was written with, got another. Save the Field again, "
             "if these are its weights."
         )
-    return SiT.from_pretrained(folder), from_text(meta["path"]), meta["prediction"]
+    return SiT.from_pretrained(folder), interpolants.Path.from_text(meta["path"]), meta["prediction"]
+
+
+def is_path(found: interpolants.Path, path: interpolants.Path) -> bool:
+    """Whether the path of a folder is ``path``: a folder of before ``Path.to_text`` may state it in another form."""
+    if found == path:
+        return True
+    try:
+        printed = interpolants.Path.from_text({"alpha": str(path.alpha.expr), "sigma": str(path.sigma.expr)})
+    except ValueError:
+        return False
+    return found == printed
 
 
 def push(folder: str, repo_id: str, *, private: bool | None, token: str | None, message: str) -> str:
@@ -78,16 +88,6 @@ def push(folder: str, repo_id: str, *, private: bool | None, token: str | None, 
     api = HfApi(token=token)
     repo = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
     return str(api.upload_folder(repo_id=repo, folder_path=folder, commit_message=message))
-
-
-def as_text(path: interpolants.Path) -> dict[str, str]:
-    """The arguments that rebuild a path."""
-    return {"alpha": str(path.alpha.expr), "sigma": str(path.sigma.expr), "name": path.name}
-
-
-def from_text(arguments: Mapping[str, Any]) -> interpolants.Path:
-    """The path of ``as_text``. Its expressions may be written otherwise: one function has many."""
-    return interpolants.Path(**arguments)
 
 
 def sha256(file: Path) -> str:

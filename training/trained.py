@@ -13,7 +13,6 @@ from models import SiT
 from training.checkpoint import find
 from training.config import Config
 from training.fields import Field
-from training.hub import as_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,4 +49,4 @@ def identity(field: Field) -> dict[str, Any]:
     for name, tensor in cast(SiT, field.model).state_dict().items():
         digest.update(name.encode())
         digest.update(tensor.cpu().contiguous().numpy().tobytes())
-    return {"path": as_text(field.path), "prediction": field.prediction, "sha256": digest.hexdigest()}
+    return {"path": field.path.to_text(), "prediction": field.prediction, "sha256": digest.hexdigest()}

@@ -87,7 +87,11 @@ def test_the_folder_holds_weights_and_json_and_nothing_else(tmp_path):
     assert meta["optimizer"][0]["lr"] == 0.01
 
 
-@pytest.mark.parametrize("path", [ip.linear(), ip.gvp(), ip.vp(), ip.Path("t**2", "1 - t")], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path",
+    [ip.linear(), ip.gvp(), ip.shifted(ip.vp(), 3), ip.Path("t**2", "1 - t"), ip.Path("t", "sqrt((1-t)**2)")],
+    ids=lambda path: path.name,
+)
 def test_a_field_is_ready_to_sample_from(tmp_path, path):
     run = Run().train(3)
     folder = run.save(tmp_path, path=path, prediction="noise")

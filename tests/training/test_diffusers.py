@@ -196,6 +196,16 @@ def test_its_ode_steps_are_those_of_sample_ode(method: str, path: ip.Path, predi
     assert scheduler.order == (2 if method == "heun2" else 1)
 
 
+def test_a_configuration_states_its_path_exactly() -> None:
+    for path in (ip.vp(), ip.shifted(ip.vp(), 3), ip.Path("t", "sqrt((1-t)**2)")):
+        scheduler = PathScheduler.from_path(path)
+        assert PathScheduler.from_config(scheduler.config).path == scheduler.path == path
+    assert PathScheduler("t**p", "1-t", parameters={"p": 2}).path == ip.Path("t**2", "1-t")
+    for name in ("name", "sigma"):
+        with pytest.raises(ValueError, match=rf"^PathScheduler: parameters: .*, got '{name}'\. Rename it\.$"):
+            PathScheduler(f"t**{name}", "1-t", parameters={name: 2})
+
+
 @pytest.mark.parametrize("method", SDE_METHODS)
 @pytest.mark.parametrize(("w", "prediction"), [("sigma", "velocity"), ("2*t*(1-t)", "score"), ("sigma", "data")])
 def test_its_sde_steps_are_those_of_sample_sde(method: str, w: str, prediction: str) -> None:

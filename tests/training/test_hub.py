@@ -31,6 +31,9 @@ PATHS = {
     "shifted": ip.shifted(ip.linear(), 3),
     "text": ip.Path("t**p", "1-t**p", p=2),
     "float": ip.Path("t", "1-0.9*t"),
+    "kink": ip.Path("t", "sqrt((1-t)**2)"),
+    "product": ip.Path("t*(t+1)*exp(t-1)/2", "1-t"),
+    "shifted vp": ip.shifted(ip.vp(), 3),
 }
 
 
@@ -39,10 +42,7 @@ def test_a_saved_field_samples_with_no_further_argument(tmp_path: Path, path: ip
     saved = field(path)
     saved.save_pretrained(tmp_path)
     loaded = Field.from_pretrained(tmp_path)
-    assert (loaded.path.name, loaded.prediction) == (path.name, "data")
-    t = torch.linspace(0, 1, 17, dtype=torch.float64)
-    torch.testing.assert_close(loaded.path.alpha(t), path.alpha(t), rtol=1e-15, atol=1e-15)
-    torch.testing.assert_close(loaded.path.sigma(t), path.sigma(t), rtol=1e-15, atol=1e-15)
+    assert (loaded.path, loaded.path.name, loaded.prediction) == (path, path.name, "data")
     Field.from_pretrained(tmp_path, path=path)
     noise, y = torch.randn(2, 2, 4, 8), torch.tensor([0, 3])
     assert torch.equal(sample_ode(loaded, noise, num_steps=3, y=y), sample_ode(saved, noise, num_steps=3, y=y))
@@ -95,6 +95,22 @@ def test_what_is_not_what_was_expected_is_refused(tmp_path: Path) -> None:
         Field.from_pretrained(tmp_path, prediction="velocity")
     with pytest.raises(ValueError, match=r"Field.from_pretrained: path must be Path"):
         Field.from_pretrained(tmp_path, path=ip.linear())
+
+
+@pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
+def test_a_folder_with_what_sympy_prints_is_read(tmp_path: Path, path: ip.Path) -> None:
+    """So were folders written before; what is read may be another form of the same functions."""
+    field(path).save_pretrained(tmp_path)
+    file = tmp_path / "path.json"
+    meta = json.loads(file.read_text())
+    meta["path"] = {"alpha": str(path.alpha.expr), "sigma": str(path.sigma.expr), "name": path.name}
+    file.write_text(json.dumps(meta))
+    loaded = Field.from_pretrained(tmp_path, path=path).path
+    t = torch.linspace(0, 1, 17, dtype=torch.float64)
+    torch.testing.assert_close(loaded.alpha(t), path.alpha(t), rtol=1e-15, atol=1e-15)
+    torch.testing.assert_close(loaded.sigma(t), path.sigma(t), rtol=1e-15, atol=1e-15)
+    with pytest.raises(ValueError, match=r"Field.from_pretrained: path must be Path"):
+        Field.from_pretrained(tmp_path, path=path.after("t**2"))
 
 
 def test_weights_that_the_path_does_not_belong_to_are_refused(tmp_path: Path) -> None:
