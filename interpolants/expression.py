@@ -28,6 +28,8 @@ from typing import Final, TypeAlias
 
 import numpy as np
 import sympy as sp
+from sympy.functions.elementary.piecewise import ExprCondPair
+from sympy.logic.boolalg import BooleanTrue
 
 from interpolants import effort, verbatim
 
@@ -74,10 +76,16 @@ _BRANCHES: Final[dict[str, type[sp.Expr]]] = {
     node.__name__: node
     for node in (sp.Add, sp.Mul, sp.Pow, *(node for node in FUNCTIONS.values() if isinstance(node, type)))
 }
-_LEAVES: Final = {
-    str(leaf): leaf for leaf in (t, sp.pi, sp.E, sp.GoldenRatio, sp.TribonacciConstant, sp.EulerGamma, sp.Catalan)
+_PIECES: Final[dict[str, type[sp.Basic]]] = {
+    node.__name__: node
+    for node in (sp.Piecewise, ExprCondPair, sp.LessThan, sp.GreaterThan, sp.StrictLessThan, sp.StrictGreaterThan)
 }
-_NODES: Final = (sp.Symbol, sp.Rational, sp.Float, sp.NumberSymbol, *_BRANCHES.values())
+"""A change of time makes them of kinks. No one types them."""
+_LEAVES: Final = {
+    str(leaf): leaf
+    for leaf in (t, sp.pi, sp.E, sp.GoldenRatio, sp.TribonacciConstant, sp.EulerGamma, sp.Catalan, sp.true)
+}
+_KINDS: Final = (sp.Symbol, sp.Rational, sp.Float, sp.NumberSymbol, *_BRANCHES.values())
 _IN_TERMS_OF_EXP: Final = ("sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh")
 """sympy writes them so to find out whether they are real, and then an exp of a logarithm is a power."""
 _DECIMAL: Final = re.compile(r"(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,2})?")
@@ -94,6 +102,7 @@ class _Bounds:
         bits: Digits of a rational number.
         degree: See ``_degree``.
         nodes: Nodes of its tree.
+        kinds: Their types.
     """
 
     number: float
@@ -101,12 +110,20 @@ class _Bounds:
     bits: int
     degree: float
     nodes: float
+    kinds: tuple[type[sp.Basic], ...]
 
 
-_TYPED: Final = _Bounds(MAX_NUMBER, MAX_NUMBER, MAX_BITS, MAX_DEGREE, MAX_NODES)
-_GIVEN: Final = _Bounds(MAX_NUMBER, 2 ** (2 * MAX_BITS), MAX_BITS, MAX_DEGREE, math.inf)
+_TYPED: Final = _Bounds(MAX_NUMBER, MAX_NUMBER, MAX_BITS, MAX_DEGREE, MAX_NODES, _KINDS)
+_GIVEN: Final = _Bounds(MAX_NUMBER, 2 ** (2 * MAX_BITS), MAX_BITS, MAX_DEGREE, math.inf, _KINDS)
 """For sympy expressions."""
-_STORED: Final = _Bounds(sys.float_info.max, sys.float_info.max, MAX_BITS**2, MAX_DEGREE**2, math.inf)
+_STORED: Final = _Bounds(
+    number=sys.float_info.max,
+    part=sys.float_info.max,
+    bits=MAX_BITS**2,
+    degree=MAX_DEGREE**2,
+    nodes=math.inf,
+    kinds=(*_KINDS, *_PIECES.values(), BooleanTrue),
+)
 """For trees as text. A change of time makes expressions beyond the bounds of those that are typed."""
 
 
@@ -232,7 +249,7 @@ def _substituted(expr: sp.Expr, where: str, parameters: Mapping[str, sp.Rational
         return ValueError(f"{where}: {what}, in {_shown(expr)}.")
 
     def build(node: sp.Expr) -> sp.Expr:
-        if not isinstance(node, _NODES):
+        if not isinstance(node, bounds.kinds):
             known = f"made of {', '.join(FUNCTIONS)}, powers and numbers"
             raise refuse(f"must be real and {known}, got {type(node).__name__}")
         arguments = tuple(build(argument) for argument in node.args)
@@ -290,7 +307,7 @@ def parse(text: str, *, where: str = "expression", parameters: Mapping[str, floa
 
 def _verbatim(text: str, where: str) -> sp.Expr:
     try:
-        expr = verbatim.read(text, _BRANCHES, _LEAVES)
+        expr = verbatim.read(text, {**_BRANCHES, **_PIECES}, _LEAVES)
     except ValueError as error:
         raise ValueError(f"{where}: {error}.") from None
     try:
@@ -316,7 +333,7 @@ def written(expr: sp.Expr, *, where: str = "expression") -> str:
             if parse(plain) == expr:
                 return plain
     try:
-        text = verbatim.write(expr, _BRANCHES, _LEAVES)
+        text = verbatim.write(expr, {**_BRANCHES, **_PIECES}, _LEAVES)
         if parse(text) == expr:
             return text
         reason = "sympy builds it in another form."
@@ -438,7 +455,7 @@ def _degree(expr: sp.Expr) -> float:
         return FUNCTION_DEGREE * (inner[1] + FUNCTION_DEGREE * inner[0])
     if expr.is_Mul:
         return sum(inner)
-    return max(inner) * (1 if expr.is_Add or isinstance(expr, KINKS) else FUNCTION_DEGREE)
+    return max(inner) * (1 if isinstance(expr, (sp.Add, *KINKS, *_PIECES.values())) else FUNCTION_DEGREE)
 
 
 class _Translator:

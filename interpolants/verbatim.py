@@ -11,6 +11,9 @@ from collections.abc import Mapping
 from typing import Final
 
 import sympy as sp
+from sympy.core.relational import Relational
+from sympy.functions.elementary.piecewise import ExprCondPair
+from sympy.logic.boolalg import BooleanTrue
 
 OPENING: Final = "exactly("
 MAX_LENGTH: Final = 100_000
@@ -21,10 +24,12 @@ DECIMAL_BITS: Final = 4096
 _WORD: Final = re.compile(r" *([A-Za-z]\w*\(?|-?[0-9][0-9a-fx/]*|[,)]) *", re.ASCII)
 _INTEGER: Final = r"(?:0x[0-9a-f]+|0|[1-9][0-9]{0,2000})"
 _NUMBER: Final = re.compile(rf"(-?{_INTEGER})(?:/({_INTEGER}))?")
-_SEVERAL: Final = ("Add", "Mul", "Max", "Min")
+_SEVERAL: Final = (sp.Add, sp.Mul, sp.Max, sp.Min)
+_PAIRED: Final = (sp.Pow, Relational)
+_CONDITIONS: Final = (Relational, BooleanTrue)
 
 
-def write(expr: sp.Expr, nodes: Mapping[str, type[sp.Expr]], leaves: Mapping[str, sp.Expr]) -> str:
+def write(expr: sp.Expr, nodes: Mapping[str, type[sp.Basic]], leaves: Mapping[str, sp.Basic]) -> str:
     """The text of an expression, which ``read`` reads with the same tables.
 
     Raises:
@@ -33,7 +38,7 @@ def write(expr: sp.Expr, nodes: Mapping[str, type[sp.Expr]], leaves: Mapping[str
     heads = {node: name for name, node in nodes.items()}
     names = {leaf: name for name, leaf in leaves.items()}
     words: list[str] = []
-    rest: list[sp.Expr | str] = [")", expr, OPENING]
+    rest: list[sp.Basic | str] = [")", expr, OPENING]
     length = 0
     while rest:
         node = rest.pop()
@@ -60,7 +65,7 @@ def _digits(integer: int) -> str:
     return str(integer) if integer.bit_length() <= DECIMAL_BITS else hex(integer)
 
 
-def read(text: str, nodes: Mapping[str, type[sp.Expr]], leaves: Mapping[str, sp.Expr]) -> sp.Expr:
+def read(text: str, nodes: Mapping[str, type[sp.Basic]], leaves: Mapping[str, sp.Basic]) -> sp.Expr:
     """The expression of a text that begins with ``OPENING``.
 
     Raises:
@@ -69,7 +74,9 @@ def read(text: str, nodes: Mapping[str, type[sp.Expr]], leaves: Mapping[str, sp.
     if len(text) > MAX_LENGTH:
         raise ValueError(f"text must be at most {MAX_LENGTH} characters, got {len(text)}")
     words = _Words(text)
-    (expr,) = _arguments("exactly", words, nodes, leaves, depth=1)
+    (expr, *others) = _arguments(words, nodes, leaves, depth=1)
+    if others or not isinstance(expr, sp.Expr):
+        raise words.refuse("there must be one expression")
     if words.place != len(text):
         raise words.refuse("the text goes on after its end")
     return expr
@@ -94,27 +101,45 @@ class _Words:
 
 
 def _arguments(
-    name: str, words: _Words, nodes: Mapping[str, type[sp.Expr]], leaves: Mapping[str, sp.Expr], depth: int
-) -> list[sp.Expr]:
+    words: _Words, nodes: Mapping[str, type[sp.Basic]], leaves: Mapping[str, sp.Basic], depth: int
+) -> list[sp.Basic]:
     """The arguments of a node up to its closing parenthesis."""
-    arguments = []
+    arguments: list[sp.Basic] = []
     mark = ","
     while mark == ",":
         word = words.next()
         if word.endswith("(") and word[:-1] in nodes:
             if depth == MAX_DEPTH:
                 raise words.refuse(f"nodes may nest to depth {MAX_DEPTH} at most")
-            inner = _arguments(word[:-1], words, nodes, leaves, depth + 1)
-            arguments.append(nodes[word[:-1]](*inner, evaluate=False))
+            inner = _arguments(words, nodes, leaves, depth + 1)
+            if not _fit(nodes[word[:-1]], inner):
+                raise words.refuse(f"{word[:-1]} may not have these arguments")
+            arguments.append(_built(nodes[word[:-1]], inner))
         elif word in leaves:
             arguments.append(leaves[word])
-        elif (number := _NUMBER.fullmatch(word)) and number[2] not in ("0", "0x0"):
-            arguments.append(sp.Rational(int(number[1], 0), int(number[2] or "1", 0)))
+        elif (number := _NUMBER.fullmatch(word)) and (divisor := int(number[2] or "1", 0)):
+            arguments.append(sp.Rational(int(number[1], 0), divisor))
         else:
             raise words.refuse(f"{word[:20]!r} is not allowed")
         mark = words.next()
     if mark != ")":
         raise words.refuse(f"a comma or a parenthesis must stand here, not {mark[:20]!r}")
-    if not (len(arguments) > 1 if name in _SEVERAL else len(arguments) == 1 + (name == "Pow")):
-        raise words.refuse(f"{name} may not have {len(arguments)} arguments")
     return arguments
+
+
+def _fit(node: type[sp.Basic], arguments: list[sp.Basic]) -> bool:
+    """Whether a node of this type may have these arguments."""
+    if node is sp.Piecewise:
+        return all(isinstance(argument, ExprCondPair) for argument in arguments)
+    if node is ExprCondPair:
+        return len(arguments) == 2 and isinstance(arguments[0], sp.Expr) and isinstance(arguments[1], _CONDITIONS)
+    if issubclass(node, Relational) and any(argument.has(sp.Piecewise) for argument in arguments):
+        return False  # sympy would unfold it
+    number = range(2, MAX_LENGTH) if node in _SEVERAL else (2,) if issubclass(node, _PAIRED) else (1,)
+    return len(arguments) in number and all(isinstance(argument, sp.Expr) for argument in arguments)
+
+
+def _built(node: type[sp.Basic], arguments: list[sp.Basic]) -> sp.Basic:
+    if node is ExprCondPair:
+        return sp.Tuple.__new__(ExprCondPair, *arguments)
+    return node(*arguments, evaluate=False)
