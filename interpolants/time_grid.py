@@ -7,6 +7,7 @@ is stated by its SNR, so that it means the same on every path.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import numbers
 from collections.abc import Callable, Sequence
@@ -161,28 +162,57 @@ def optimized(stds: Sequence[float] = (0.5,), order: int = 3, space: str = "velo
         raise ValueError(f"optimized: order must be an integer from 1 to 4, got {order!r}.")
     if space not in ("velocity", "data"):
         raise ValueError(f"optimized: space must be velocity or data, got {space!r}.")
-    of = _velocity_error if space == "velocity" else _data_error
+    errors, fixed = _velocity_errors if space == "velocity" else _data_errors, tuple(float(s) for s in stds)
+
+    def density(path: Path, times: FloatArray) -> FloatArray:
+        result: FloatArray = sum(errors(path, fixed, int(order), times)) ** (1 / (order + 1))
+        return result
+
+    return from_density(f"optimized({', '.join(f'{s:g}' for s in fixed)})", density)
+
+
+def scales(smallest: float = 1 / 32, largest: float = 2.0, order: int = 2) -> TimeGrid:
+    """``optimized`` for standard deviations from ``smallest`` to ``largest`` by factors of two or a little less: for
+    data of about unit scale, of which nothing else is known.
+
+    Raises:
+        ValueError: If the scales are not positive, or not in this order, or ``order`` is not valid.
+    """
+    if not 0 < smallest < largest < math.inf:
+        raise ValueError(f"scales: must have 0 < smallest < largest, got {smallest!r}, {largest!r}.")
+    stds = np.geomspace(largest, smallest, 1 + math.ceil(math.log2(largest / smallest)))
+    return dataclasses.replace(optimized(stds.tolist(), order), name=f"scales({smallest:g}, {largest:g})")
+
+
+def from_density(name: str, density: Callable[[Path, FloatArray], FloatArray]) -> TimeGrid:
+    """As many steps per unit time as ``density(path, times)`` says, up to a factor; a tenth is spread evenly.
+
+    Args:
+        name: Of the grid.
+        density: For increasing times, shape (n,), not negative and not 0 everywhere, shape (n,).
+    """
 
     def places(path: Path, u: FloatArray) -> FloatArray:
         # Twice as fine at both ends as between them.
         times = 0.5 - 0.5 * np.cos(np.pi * (np.arange(_FINE) + 0.5) / _FINE)
-        density = sum(of(path, float(s), int(order), times) for s in stds) ** (1 / (order + 1))
-        share = np.cumsum(density * np.gradient(times))
+        share = np.cumsum(density(path, times) * np.gradient(times))
         share = (1 - _EVEN_SHARE) * share / share[-1] + _EVEN_SHARE * times
         return np.interp(u, np.r_[0.0, share, 1.0], np.r_[0.0, times, 1.0])
 
-    return TimeGrid(f"optimized({', '.join(f'{s:g}' for s in stds)})", places)
+    return TimeGrid(name, places)
 
 
-def _velocity_error(path: Path, s: float, order: int, times: FloatArray) -> FloatArray:
-    """The error coefficient of a step in t, at t = 1; rho by its Taylor series, from that of its square."""
+def _velocity_errors(path: Path, stds: Sequence[float], order: int, times: FloatArray) -> list[FloatArray]:
+    """The error coefficients of a step in t, at t = 1; rho by its Taylor series, from that of its square."""
     squares = [_taylor(c.expr**2, order + 1, times) for c in (path.alpha, path.sigma)]
-    square = [a * s**2 + b for a, b in zip(*squares, strict=True)]
-    rho = [np.sqrt(square[0])]
-    for k in range(1, order + 2):
-        rho.append((square[k] - sum(rho[j] * rho[k - j] for j in range(1, k))) / (2 * rho[0]))
-    result: FloatArray = math.factorial(order + 1) * np.abs(rho[-1]) * s / rho[0]
-    return result
+    errors = []
+    for s in stds:
+        square = [a * s**2 + b for a, b in zip(*squares, strict=True)]
+        rho = [np.sqrt(square[0])]
+        for k in range(1, order + 2):
+            rho.append((square[k] - sum(rho[j] * rho[k - j] for j in range(1, k))) / (2 * rho[0]))
+        errors.append(math.factorial(order + 1) * np.abs(rho[-1]) * s / rho[0])
+    return errors
 
 
 def _taylor(expr: sp.Expr, order: int, times: FloatArray) -> list[FloatArray]:
@@ -194,19 +224,18 @@ def _taylor(expr: sp.Expr, order: int, times: FloatArray) -> list[FloatArray]:
     return series
 
 
-def _data_error(path: Path, s: float, order: int, times: FloatArray) -> FloatArray:
-    """The error coefficient of a step in lambda, at t = 1, for a step in t; alpha / rho is a function of lambda."""
+def _data_errors(path: Path, stds: Sequence[float], order: int, times: FloatArray) -> list[FloatArray]:
+    """The error coefficients of a step in lambda, at t = 1, for a step in t; alpha / rho is a function of lambda."""
     x = sp.Symbol("x", real=True)
     share = sp.exp(x) / sp.sqrt(1 + sp.exp(2 * x))  # alpha s / rho, of x = lambda + log s
     error = sp.lambdify(x, share * sp.diff(share, x, order), "numpy")
     half_log_snr = path.log_snr(times) / 2
     speed = np.gradient(half_log_snr, times)
-    result: FloatArray = s * np.abs(error(half_log_snr + math.log(s))) * speed ** (order + 1)
-    return result
+    return [s * np.abs(error(half_log_snr + math.log(s))) * speed ** (order + 1) for s in stds]
 
 
 CHOICES: Final[dict[str, Callable[[], TimeGrid]]] = {
-    choice.__name__: choice for choice in (uniform, shifted, log_snr, edm, cosine, optimized)
+    choice.__name__: choice for choice in (uniform, shifted, log_snr, edm, cosine, optimized, scales)
 }
 
 

@@ -255,7 +255,7 @@ class ODEConfig:
     Args:
         method: Such as heun2, dopri5, adams_pc2 or unipc2; the table is in training/samplers.py.
         num_steps: Of a method with fixed steps.
-        grid: The times of the steps: uniform, shifted, log_snr, edm, cosine or optimized.
+        grid: The times of the steps: uniform, shifted, log_snr, edm, cosine, optimized or scales.
     """
 
     method: str = one_of(ODE_METHODS, "heun2")
@@ -279,7 +279,7 @@ class SDEConfig:
             ancestral, which has its own.
         num_steps: Number of steps.
         method: Such as euler, heun, exponential2, or ancestral, which is DDPM's.
-        grid: The times of the steps: uniform, shifted, log_snr, edm, cosine or optimized.
+        grid: The times of the steps: uniform, shifted, log_snr, edm, cosine, optimized or scales.
     """
 
     w: str | None = such_as(interpolants.diffusion.CHOICES, "sigma")

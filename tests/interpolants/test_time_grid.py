@@ -147,7 +147,8 @@ def test_an_optimised_grid_has_the_least_error_of_the_proxy(s, order):
     """Beside every grid of other stds, orders and kinds; and its own error is spread over the steps."""
     path, num_steps = ip.linear(), 400
     best = velocity_error(time_grid.optimized((s,), order).times(path, num_steps), s, order)
-    others = [time_grid.optimized((s * 3,), order), time_grid.optimized((s / 3,), order), *ALL[:-1]]
+    named = [grid for grid in ALL if grid.name != time_grid.optimized().name]
+    others = [time_grid.optimized((s * 3,), order), time_grid.optimized((s / 3,), order), *named]
     for other in others:
         assert best.sum() < velocity_error(other.times(path, num_steps), s, order).sum()
     spread = best[best > 0.05 * best.max()]
@@ -182,11 +183,29 @@ def test_several_stds_add_their_errors():
     assert share(large, 0.2, 0.8) > share(both, 0.2, 0.8) > share(small, 0.2, 0.8)
 
 
+def test_all_scales_are_those_of_an_octave_each():
+    octaves = (2.0, 1.0, 0.5, 0.25, 0.125, 0.0625, 0.03125)
+    for path in (ip.linear(), ip.vp()):
+        wanted = time_grid.optimized(octaves, 2).times(path, 15)
+        np.testing.assert_allclose(time_grid.scales().times(path, 15), wanted, atol=1e-12)
+    wanted = time_grid.optimized((1.0, 3**-0.5, 1 / 3), 1).times(ip.linear(), 15)
+    np.testing.assert_allclose(time_grid.scales(1 / 3, 1.0, 1).times(ip.linear(), 15), wanted, atol=1e-12)
+
+
+def test_a_density_says_where_the_steps_are():
+    """Nine tenths of them: here in the second half, in proportion to t there."""
+    grid = time_grid.from_density("late", lambda path, times: np.where(times > 0.5, times, 0.0))
+    t = np.linspace(0.0, 1.0, 10001)
+    share = 0.1 * t + 0.9 * np.clip(t**2 - 0.25, 0.0, None) / 0.75
+    np.testing.assert_allclose(grid.times(ip.linear(), 10), np.interp(np.arange(11) / 10, share, t), atol=1e-3)
+    assert grid.name == "late"
+
+
 # Choices and arguments
 
 
 def test_a_choice_is_a_grid_a_name_or_times():
-    names = ["uniform", "shifted(3)", "log_snr(8)", "edm(7)", "cosine", "optimized(0.5)"]
+    names = ["uniform", "shifted(3)", "log_snr(8)", "edm(7)", "cosine", "optimized(0.5)", "scales(0.03125, 2)"]
     assert [time_grid.choose(name).name for name in time_grid.CHOICES] == names
     assert repr(time_grid.edm(5.0)) == "TimeGrid(name='edm(5)')"
     assert time_grid.optimized((0.5, 2.0)).name == "optimized(0.5, 2)"
@@ -219,7 +238,10 @@ def test_arguments_below_one_are_as_good_as_others():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: time_grid.choose("linear"), "grid: must be one of uniform, shifted, log_snr, edm, cosine, optimized"),
+        (
+            lambda: time_grid.choose("linear"),
+            "grid: must be one of uniform, shifted, log_snr, edm, cosine, optimized, scales",
+        ),
         (lambda: time_grid.choose([0.0, 0.0, 1.0]), "grid: must be at least two increasing times"),
         (lambda: time_grid.choose([0.5]), "grid: must be at least two"),
         (lambda: time_grid.choose(time_grid.edm), "grid: must be at least two"),
@@ -255,6 +277,10 @@ def test_arguments_below_one_are_as_good_as_others():
         (lambda: time_grid.optimized((1.0,), 5), "optimized: order must be an integer from 1 to 4, got 5"),
         (lambda: time_grid.optimized((1.0,), 0), "optimized: order must be"),
         (lambda: time_grid.optimized((1.0,), 1.5), "optimized: order must be"),
+        (lambda: time_grid.scales(0.0), "scales: must have 0 < smallest < largest, got 0.0, 2.0"),
+        (lambda: time_grid.scales(2.0), "scales: must have 0 < smallest < largest"),
+        (lambda: time_grid.scales(1.0, math.inf), "scales: must have"),
+        (lambda: time_grid.scales(0.5, 1.0, 5), "optimized: order must be an integer from 1 to 4, got 5"),
         (lambda: time_grid.optimized((1.0,), 2, "noise"), "optimized: space must be velocity or data, got 'noise'"),
     ],
 )
