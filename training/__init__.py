@@ -1,6 +1,7 @@
 """Training and sampling: a network and a path, composed."""
 
 from training.fields import Field
+from training.fitted_grid import fit_grid
 from training.guidance import Guidance
 from training.likelihood import Likelihood, dequantize, log_likelihood
 from training.objectives import InterpolantLoss
@@ -9,5 +10,6 @@ from training.samplers import ODE_METHODS, SDE_METHODS, encode, sample_ode, samp
 
 __all__ = [
     "ODE_METHODS", "SDE_METHODS", "Field", "Guidance", "InterpolantLoss", "Likelihood", "dequantize", "encode",
-    "log_likelihood", "official_w", "sample_ode", "sample_official_ode", "sample_official_sde", "sample_sde",
+    "fit_grid", "log_likelihood", "official_w", "sample_ode", "sample_official_ode", "sample_official_sde",
+    "sample_sde",
 ]  # fmt: skip
