@@ -389,15 +389,18 @@ def _power_fault(base: sp.Expr, exponent: sp.Expr) -> str | None:
         if exponent.is_Rational and has_number:
             inner = [factor.exp.q for factor in factors if factor.is_Pow and factor.exp.is_Rational]
             root = exponent.q * max(inner, default=1)
-    if not all(_is_real_and_at_most(MAX_EXPONENT, e) for e in exponents) or _is_long(base, exponent):
+    if not all(_is_real_and_at_most(MAX_EXPONENT, e) for e in exponents):
         return f"an exponent must be at most {MAX_EXPONENT}"
-    return f"a root of a number must be at most the {MAX_ROOT}th" if root > MAX_ROOT else None
+    if root > MAX_ROOT:
+        return f"a root of a number must be at most the {MAX_ROOT}th"
+    return "a power must be short when it is multiplied out" if _is_long(base, exponent) else None
 
 
 def _is_long(base: sp.Expr, exponent: sp.Expr) -> bool:
     """Whether multiplying out base**exponent, where that varies, may make a number of many digits, or many terms.
 
-    c**(n + t) is c**n c**t, and (c**t)**(n / t) is c**n, which sympy computes; (1 + t)**(n + t) has n + 1 terms.
+    c**(n + t) is c**n c**t, and (c**t)**(n / t) is c**n, which sympy computes; (1 + t)**(n + t) has n + 1 terms. And
+    c**(1/n + t) has an n-th root.
     """
     for factor in sp.Mul.make_args(base):
         inner, power = factor.as_base_exp()
@@ -408,7 +411,8 @@ def _is_long(base: sp.Expr, exponent: sp.Expr) -> bool:
             logarithms = [term for term in sp.Add.make_args(product) if term.has(sp.log)]
             size = sum(map(_coefficients, logarithms))
         elif inner.is_Rational:
-            size = _coefficients(product) * _bits(inner) / MAX_EXPONENT
+            root = sp.expand_mul(product).as_coeff_Add()[0].q
+            size = max(_coefficients(product) / MAX_EXPONENT, root / MAX_ROOT) * _bits(inner)
         elif inner.is_Add:
             size = _coefficients(product)
         elif power != 1 and _is_long(inner, product):
