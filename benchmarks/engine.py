@@ -1,4 +1,5 @@
-"""What the engine costs and how accurate it is: ``python benchmarks/engine.py cost``, ``accuracy`` or ``traffic``.
+"""What the engine costs and how accurate it is: ``python benchmarks/engine.py cost``, ``accuracy``, ``traffic`` or
+``random``.
 
 cost: process time, which other programs on the machine disturb little. Each path is built in an interpreter of its own;
 kernels and the same formulas written by hand take turns, and the medians stand side by side.
@@ -6,11 +7,16 @@ kernels and the same formulas written by hand take turns, and the medians stand 
 traffic: the bytes that ``Path.convert`` moves under torch.compile.
 
 accuracy: every coefficient and conversion of the library, float32 in and out, against 60-digit mpmath.
+
+random: paths, and what is nearly one, drawn by a grammar, each in a process of its own, against an oracle that shares
+no code with the engine (tests/support/random_paths.py and path_oracle.py). Prints what is wrong, and exits with 1 if
+anything is. The cases are those of the seeds N, N + 1, ...: ``random --paths 1 --seed K`` repeats the case K.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 import multiprocessing
 import os
@@ -18,6 +24,8 @@ import statistics
 import subprocess
 import sys
 import time
+from collections import Counter, defaultdict
+from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -307,7 +315,55 @@ def accuracy() -> None:
     sys.exit(worst > 2)
 
 
+# Random paths
+
+
+def random_paths(paths: int, seed: int, seconds: float, jobs: int) -> None:
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "support"))
+    from engine_trial import STAGES, WRONG
+    from random_paths import draw
+    from trial_processes import outcomes
+
+    lines, cases, decisions, notes = Counter(), Counter(), Counter(), 0
+    times, worst = defaultdict(list), (0.0, "nothing")
+    with contextlib.suppress(KeyboardInterrupt):  # the table then tells of those that ended
+        for outcome in outcomes(map(draw, range(seed, seed + paths)), seconds=seconds, jobs=jobs, thorough=True):
+            case = outcome.case
+            for finding in outcome.findings:
+                print(f"seed {case.seed}: {finding}; {case}", flush=True)
+            kinds = [finding.kind for finding in outcome.findings]
+            lines.update(kinds)
+            cases.update(set(kinds))
+            decisions[outcome.verdict.holds, outcome.engine] += 1
+            notes += len(outcome.notes)
+            for stage, duration in outcome.seconds.items():
+                times[stage].append(duration)
+            worst = max(worst, (outcome.worst[0], f"seed {case.seed}: {outcome.worst[1]}"))
+    print(f"\n{'wrong':20} lines  paths")
+    for kind in WRONG:
+        print(f"{kind:20} {lines[kind]:5}  {cases[kind]:5}")
+    decided = ("accepted", "refused", "undecided", "unfinished")
+    print(f"\n{'':20}" + "".join(f"{name:>12}" for name in decided))
+    for holds, right in ((True, "a path"), (False, "no path"), (None, "unknown")):
+        print(f"{right:20}" + "".join(f"{decisions[holds, name]:12}" for name in decided))
+    print(f"\n{'seconds of a stage':20}       ended      median         95%")
+    for stage in STAGES:
+        ended = times[stage] or [math.nan]
+        print(f"{stage:20}{len(times[stage]):12}{statistics.median(ended):12.2f}{np.quantile(ended, 0.95):12.2f}")
+    print(f"\nrefusals that the contract allows: {notes}; largest error that is right: {worst[0]:.2f} ulp, {worst[1]}")
+    sys.exit(bool(lines))
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("figures", choices=["cost", "accuracy", "traffic"])
-    {"cost": cost, "accuracy": accuracy, "traffic": traffic}[parser.parse_args().figures]()
+    parser.add_argument("figures", choices=["cost", "accuracy", "traffic", "random"])
+    of_random = parser.add_argument_group("random")
+    of_random.add_argument("--paths", type=int, default=200, help="number of paths")
+    of_random.add_argument("--seed", type=int, default=0, help="of the first path")
+    of_random.add_argument("--seconds", type=float, default=10.0, help="processor time for each of three stages")
+    of_random.add_argument("--jobs", type=int, default=2, help="number of processes")
+    arguments = parser.parse_args()
+    if arguments.figures == "random":
+        random_paths(arguments.paths, arguments.seed, arguments.seconds, arguments.jobs)
+    else:
+        {"cost": cost, "accuracy": accuracy, "traffic": traffic}[arguments.figures]()

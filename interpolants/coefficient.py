@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,8 +14,10 @@ import sympy as sp
 import torch
 from torch import Tensor
 
-from interpolants.compile import compiled, sampled
+from interpolants.compile import compiled
+from interpolants.enclosure import UndecidedWarning, is_nonnegative, value
 from interpolants.limits import leading, limit
+from interpolants.stable import stable
 
 _TRACING = (torch._C._TorchDispatchModeKey.FAKE, torch._C._TorchDispatchModeKey.PROXY)
 
@@ -178,15 +181,14 @@ def _check_range(low: float, high: float) -> None:
 
 
 def check_not_negative(expr: sp.Expr, where: str, name: str) -> None:
-    """Raise ValueError unless ``expr`` is finite and >= 0 at a thousand times inside (0, 1)."""
-    times = np.linspace(0.0, 1.0, 1003)[1:-1]
-    values = np.broadcast_to(sampled(expr, times), times.shape)
-    if not (values >= 0).all() or not np.isfinite(values).all():  # maybe by cancellation: ask the accurate form
-        values = np.broadcast_to(Coefficient(expr)(times), times.shape)
-    bad = np.flatnonzero(~(values >= 0) | ~np.isfinite(values))
-    if bad.size:
-        time, value = times[bad[0]], values[bad[0]]
-        raise ValueError(f"{where}: must be finite and >= 0 on (0, 1), got {name} = {value:.4g} at t = {time:.4g}.")
+    """Raise ValueError where ``expr`` is proved to be negative or not finite inside (0, 1); warn where neither is."""
+    verdict = is_nonnegative(stable(expr))
+    if verdict.holds is None:
+        message = f"{where}: not decided that {name} is finite and >= 0 on (0, 1)."
+        warnings.warn(message, UndecidedWarning, stacklevel=3)
+    elif verdict.time is not None:
+        time, got = float(verdict.time), value(expr, verdict.time).str(4, radius=False)
+        raise ValueError(f"{where}: must be finite and >= 0 on (0, 1), got {name} = {got} at t = {time:.6g}.")
 
 
 def interval(coefficients: Sequence[Coefficient], max_gain: float = 1e3) -> tuple[float, float]:

@@ -1,15 +1,16 @@
 """From a sympy expression in time to a function of arrays that is accurate on all of [0, 1], both ends included.
 
 An expression may be exact and its evaluation worthless: 1 - exp(u) loses every digit where u is small, cos(pi t / 2)
-half of them next to t = 1, and sin(x)/x is NaN at 0. So an expression is compiled in whichever form a comparison with
-60-digit arithmetic finds accurate, cheapest first:
+half of them next to t = 1, and sin(x)/x is NaN at 0. So an expression is compiled in the first of these forms whose
+error, against rigorous values at times all over (0, 1), is within ``TOLERANCE``:
 
     as a function of t,
     as a function of 1 - t (exact in floating point on [1/2, 1]),
     the first on [0, 1/2] and the second on (1/2, 1],
-    next to an end as s^p times a polynomial in the distance s to it,
+    the same with its normal form, and with powers and exponentials corrected for the rounding of their exponents;
 
-and where the value at an end itself is not the limit, the limit is put in its place.
+where none is, the best of them has polynomials in the place of what is not accurate (``patches``); and where the value
+at an end itself is not the limit, the limit is put in its place.
 """
 
 from __future__ import annotations
@@ -17,52 +18,51 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import mpmath
 import numpy as np
 import sympy as sp
 import torch
+from flint import arb
+from sympy.functions.elementary.hyperbolic import HyperbolicFunction
 
-from interpolants import probes
+from interpolants import enclosure
+from interpolants.expansion import around, near
 from interpolants.expression import t
-from interpolants.limits import evaluate, leading, limit
-from interpolants.printer import ArrayFunction, lambdified, namespace, quiet, to_float, u
-from interpolants.simplify import simplified
+from interpolants.limits import evaluate, limit
+from interpolants.patches import Patch, fitted, patched
+from interpolants.pieces import resolved
+from interpolants.printer import ArrayFunction, lambdified, namespace, of_symbols, quiet, to_float, u
+from interpolants.simplify import decaying, simplified
 from interpolants.stable import stable
 
-TOLERANCE: Final = 4e-15
-"""The relative error that is good enough to look for no other form."""
-SERIES_TOLERANCE: Final = 1e-12
-"""The relative error above which a polynomial next to an end is tried, which costs more operations."""
-SERIES_WIDTHS: Final = (2**-4, 2**-7, 2**-10)
-"""Tried in this order: a singularity beyond the end may be near."""
-SERIES_LENGTH: Final = 14
-
-
-@dataclass(frozen=True)
-class Series:
-    """s^power (coefficients[0] + coefficients[1] r + ...), r = s^(1 / root), for s <= width the distance to an end."""
-
-    width: float
-    power: float
-    root: int
-    coefficients: tuple[float, ...]
+TOLERANCE: Final = 4.0
+"""Units in the last place of float64: the error of a form that is good enough."""
+LOOSE: Final = 4096.0
+"""The same, where an exponent of hundreds makes the function as sensitive to the rounding of t:
+1e-12 in relative terms, which float32 does not see.
+"""
+FEW_PATCHES, MAX_PATCHES = 64, 400
+_FINITE: Final = 1e300  # next to a pole inside (0, 1) the digits are those of t
+_DEEPEST, _NARROWEST = 2.0**-140, 2.0**-30
+_EXCESS: Final = 1e-12
 
 
 @dataclass(frozen=True)
 class Form:
     """A way to evaluate: ``whole`` everywhere, or up to t = 1/2 where ``data_half`` is given, which is for the other
-    half; next to an end by its series where it has one. Each is an expression in t and u = 1 - t.
+    half; each an expression in t and u = 1 - t. Or a function of ``parts`` that have each a form of their own, which
+    ``whole`` then is of the symbols that stand for them. Polynomials where it is not accurate.
     """
 
     whole: sp.Expr
     data_half: sp.Expr | None = None
-    near_noise: Series | None = None
-    near_data: Series | None = None
+    parts: tuple[tuple[sp.Symbol, Form], ...] = ()
+    patches: tuple[Patch, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -85,23 +85,21 @@ def compiled(expr: sp.Expr, backend: str = "torch") -> ArrayFunction:
         expr: Free of symbols but ``t``; a Piecewise has conditions t <= c.
         backend: "torch", "numpy" or "jax".
     """
-    if not expr.has(t):
-        return lambdified(expr, backend)
+    expr = resolved(expr)
     if isinstance(expr, sp.Piecewise):
         return _piecewise(expr, backend)
-    form = _most_accurate_form(expr)
-    factor, logarithm = expr.as_coeff_Mul()
-    if isinstance(logarithm, sp.log) and _error(form, expr) > SERIES_TOLERANCE:
-        return _logarithm(float(factor), compiled(logarithm.args[0], backend), backend)
-    wrong_ends = tuple(_wrong_ends(expr, form))
+    return _compiled(expr, 0.0, 1.0, backend)
+
+
+@functools.cache
+def _compiled(expr: sp.Expr, low: float, high: float, backend: str) -> ArrayFunction:
+    """On [low, high] alone."""
+    if not expr.has(t):
+        return lambdified(expr, backend)
+    form = _most_accurate_form(expr, low, high)
     function = _assemble(form, backend)
+    wrong_ends = tuple(_wrong_ends(expr, form, [end for end in (0, 1) if end in (low, high)]))
     return _with_limits(function, wrong_ends, backend) if wrong_ends else function
-
-
-def _logarithm(factor: float, argument: ArrayFunction, backend: str) -> ArrayFunction:
-    """factor * log(argument): the argument may have a series next to an end where the logarithm has none."""
-    log = namespace(backend)["log"]
-    return quiet(lambda time: factor * log(argument(time)), backend)
 
 
 def sampled(expr: sp.Expr, times: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -110,52 +108,41 @@ def sampled(expr: sp.Expr, times: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return values
 
 
-def sampled_slope(expr: sp.Expr, times: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """The derivative of ``expr`` at ``times`` inside (0, 1), by autograd, which is faster than to derive it."""
-    if not expr.has(t):
-        return np.zeros_like(times)
-    with torch.inference_mode(False), torch.enable_grad():
-        time = torch.tensor(times, device="cpu", requires_grad=True)
-        (slope,) = torch.autograd.grad(lambdified(stable(expr), "torch")(time).sum(), time)
-    values: np.ndarray[Any, Any] = slope.numpy()
-    return values
+def error(expr: sp.Expr, dtype: str = "float64", times: int = 2000) -> float:
+    """The largest error of the compiled function, in units in the last place, at that many times all over (0, 1).
+
+    Half of the times are spread over the logarithm of the distance to either end, and some about each zero.
+    """
+    total, expr = 0.0, resolved(expr)
+    function, kind = compiled(expr, "numpy"), np.dtype(dtype).type
+    for part, low, high in _parts(expr):
+        reference = _Reference(part, low, high, times)
+        at = np.unique(reference.times.astype(kind))
+        at = at[(at > 0) & (at < 1)].astype(np.float64)
+        with np.errstate(over="ignore"):
+            got = _values(function, at).astype(kind)
+        total = max(total, float(reference.errors(got, at).max(initial=0.0)))
+    return total
 
 
 # A form as a function of arrays
 
 
 def _assemble(form: Form, backend: str) -> ArrayFunction:
-    function = _on_halves(form, backend)
-    for end, series in ((0, form.near_noise), (1, form.near_data)):
-        if series is not None:
-            function = _with_series(function, end, series, backend)
-    return function
+    if form.parts:
+        return patched(_of_parts(form, backend), form.patches, backend)
+    function = lambdified(form.whole, backend)
+    if form.data_half is not None:
+        # Neither half sees the other's times, so that no derivative is NaN.
+        functions, last = namespace(backend), lambdified(form.data_half, backend)
+        function = _joined(functions["where"], functions["clip"], 0.5, function, last)
+    return patched(function, form.patches, backend)
 
 
-def _on_halves(form: Form, backend: str) -> ArrayFunction:
-    first = lambdified(form.whole, backend)
-    if form.data_half is None:
-        return first
-    # Neither half sees the other's times, so that no derivative is NaN.
-    functions, last = namespace(backend), lambdified(form.data_half, backend)
-    return _joined(functions["where"], functions["clip"], 0.5, first, last)
-
-
-def _with_series(elsewhere: ArrayFunction, end: int, series: Series, backend: str) -> ArrayFunction:
-    where, sqrt = namespace(backend)["where"], namespace(backend)["sqrt"]
-    power = int(series.power) if series.power == int(series.power) else series.power
-
-    def near_the_end(time: Any) -> Any:
-        distance = time if end == 0 else 1 - time
-        near = distance <= series.width
-        s = where(near, distance, series.width)
-        r = sqrt(s) if series.root == 2 else s
-        value = series.coefficients[-1]
-        for coefficient in series.coefficients[-2::-1]:
-            value = value * r + coefficient
-        return where(near, s**power * value if power else value, elsewhere(where(near, 0.5, time)))
-
-    return quiet(near_the_end, backend)
+def _of_parts(form: Form, backend: str) -> ArrayFunction:
+    names, functions = zip(*((name, _assemble(part, backend)) for name, part in form.parts), strict=True)
+    whole = of_symbols(form.whole, names, backend)
+    return quiet(lambda time: whole(time, *(function(time) for function in functions)), backend)
 
 
 def _with_limits(function: ArrayFunction, ends: tuple[End, ...], backend: str) -> ArrayFunction:
@@ -178,16 +165,30 @@ def _with_limits(function: ArrayFunction, ends: tuple[End, ...], backend: str) -
     return with_limits
 
 
+def _parts(expr: sp.Expr) -> list[tuple[sp.Expr, float, float]]:
+    """The pieces of a Piecewise, each with the times from which and up to which it holds."""
+    if not isinstance(expr, sp.Piecewise):
+        return [(expr, 0.0, 1.0)]
+    parts, low = [], 0.0
+    for piece, condition in expr.args:
+        if condition == sp.true:
+            high = 1.0
+        elif isinstance(condition, sp.Le) and condition.lhs == t and condition.rhs.is_number:
+            high = float(condition.rhs)
+        else:
+            raise ValueError(f"compiled: a Piecewise must have conditions t <= c, got {condition}.")
+        parts.append((piece, low, high))
+        low = high
+    return parts
+
+
 def _piecewise(expr: sp.Piecewise, backend: str) -> ArrayFunction:
     functions = namespace(backend)
-    *pieces, (last, _) = expr.args
-    function = compiled(last, backend)
-    for piece, condition in reversed(pieces):
-        if not (isinstance(condition, sp.Le) and condition.lhs == t and condition.rhs.is_Rational):
-            raise ValueError(f"compiled: a Piecewise must have conditions t <= c, got {condition}.")
-        function = _joined(
-            functions["where"], functions["clip"], float(condition.rhs), compiled(piece, backend), function
-        )
+    *parts, (last, low, high) = _parts(expr)
+    function = _compiled(last, low, high, backend)
+    for piece, low, high in reversed(parts):
+        before = _compiled(piece, low, high, backend)
+        function = _joined(functions["where"], functions["clip"], high, before, function)
     return function
 
 
@@ -200,83 +201,211 @@ def _joined(
 # The choice of a form
 
 
+@dataclass
+class _Reference:
+    """What is right, at times all over a part of (0, 1): the measure of every form."""
+
+    expr: sp.Expr
+    low: float
+    high: float
+    count: int = 96
+    times: np.ndarray[Any, Any] = field(init=False)
+    zeros: list[sp.Rational] = field(init=False, default_factory=list)
+
+    def __post_init__(self) -> None:
+        n = self.count // 3
+        steps = np.concatenate([np.geomspace(1e-40, 1e-3, n // 2), np.geomspace(1e-3, 0.5, n)[1:]])
+        last = 1 - np.geomspace(2.0**-52, 0.5, n)
+        shift = (math.sqrt(5) - 1) / 2 / n  # so that the times are no round numbers
+        between = np.linspace(0.0, 1.0, n)[:-1] + shift
+        times = np.concatenate([steps, between, last])
+        self.times = np.unique(times[(times > self.low) & (times < self.high) & (times < 1)])
+        self._exact: dict[float, arb] = {}
+        self._find_zeros()
+
+    def exact(self, time: float) -> arb:
+        """A ball about the value, to 100 bits."""
+        if time not in self._exact:
+            self._exact[time] = enclosure.value(self.expr, time)
+        return self._exact[time]
+
+    def _find_zeros(self) -> None:
+        found = [(x, enclosure.sign_of(self.exact(x))) for x in self.times.tolist() if self.exact(x).is_finite()]
+        signed = [(sp.Rational(*x.as_integer_ratio()), sign) for x, sign in found if sign]
+        for (a, before), (b, after) in itertools.pairwise(signed):
+            if before != after:
+                self.zeros.append(enclosure.refined(self.expr, a, b, before))
+        near_zeros: list[float] = []
+        for zero in self.zeros:
+            near_zeros += [float(zero) + side * 2.0**-k for k in range(3, 50, 4) for side in (-1, 1)]
+        extra = np.array([x for x in near_zeros if self.low < x < self.high])
+        self.times = np.unique(np.concatenate([self.times, extra]))
+
+    def errors(self, values: np.ndarray[Any, Any], times: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """In units in the last place of their dtype."""
+        return np.array([_in_ulp(got, self.exact(x)) for got, x in zip(values, times.tolist(), strict=True)])
+
+
+def _in_ulp(got: Any, exact: arb) -> float:
+    if not exact.is_finite():
+        return 0.0  # at a pole, whatever there is
+    with np.errstate(over="ignore"):
+        nearest = type(got)(float(exact))
+    if not (np.isfinite(got) and np.isfinite(nearest)):
+        return 0.0 if got == nearest else math.inf
+    if exact.contains(0):
+        return 0.0 if abs(got) < 1e-16 else math.inf
+    unit = np.spacing(max(abs(nearest), np.finfo(type(got)).tiny))
+    return float(abs(arb(float(got)) - exact) / float(unit))
+
+
 @functools.cache
-def _most_accurate_form(expr: sp.Expr) -> Form:
-    best, error = Form(expr), math.inf
-    for form in _forms(expr):
-        form_error = _error(form, expr)
-        if form_error < error / 2:
-            best, error = form, form_error
-        if error <= TOLERANCE:
-            break
-    for end, place in ((0, "near_noise"), (1, "near_data")):
-        if error > SERIES_TOLERANCE and _error(best, expr, end) > SERIES_TOLERANCE:
-            forms = [replace(best, **{place: series}) for series in _series(expr, end)]
-            best = min((best, *forms), key=lambda form: _error(form, expr, end))
-    return best
+def _most_accurate_form(expr: sp.Expr, low: float = 0.0, high: float = 1.0) -> Form:
+    reference, best, least = _Reference(expr, low, high), Form(expr), math.inf
+    for form in _forms(expr, low, high):
+        errors = reference.errors(_values(_assemble(form, "numpy"), reference.times), reference.times)
+        if errors.max(initial=0.0) <= TOLERANCE:
+            return form
+        lost = float(np.log1p(np.minimum(errors, 1e30)).sum())  # digits, over all times
+        if lost < 0.8 * least:
+            best, least = form, lost
+    return replace(best, patches=_patches(best, reference))
 
 
-def _forms(expr: sp.Expr) -> Iterator[Form]:
+def _values(function: ArrayFunction, times: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return np.broadcast_to(function(times), times.shape)
+
+
+def _forms(expr: sp.Expr, low: float, high: float) -> Iterator[Form]:
     in_t = stable(expr)
     yield Form(in_t)
-    around_data = _around_data(expr)
+    around_data = around(expr, sp.S.One, sp.S.Zero)
     in_u = stable(around_data).xreplace({t: u})
     yield Form(in_u)
-    yield Form(_by_factors(in_t))
     yield Form(in_t, in_u)
     normal_in_u = stable(simplified(around_data)).xreplace({t: u})
     yield Form(normal_in_u)
     yield Form(in_t, normal_in_u)
+    if expr.has(sp.exp, HyperbolicFunction):
+        decaying_in_t, decaying_in_u = stable(decaying(expr)), stable(decaying(around_data)).xreplace({t: u})
+        yield Form(decaying_in_t)
+        yield Form(decaying_in_t, decaying_in_u)
+    for kinds in ((sp.log,), (sp.log, sp.Mul, sp.Pow)):
+        if (parts := _in_parts(expr, kinds, low, high)) is not None:
+            yield parts
+            if sp.Mul in kinds and expr.has(sp.log):  # a power of a small number may underflow, its logarithm does not
+                yield replace(parts, whole=sp.expand_log(parts.whole))
 
 
-def _around_data(expr: sp.Expr) -> sp.Expr:
-    """``expr`` as a function of the distance 1 - t to the data end, which the symbol t then stands for."""
-    mirrored = expr.subs(t, 1 - t)
-    return mirrored.replace(lambda e: e.is_Function, lambda e: e.func(*(sp.expand(a) for a in e.args)))
+def _in_parts(expr: sp.Expr, kinds: tuple[type[sp.Expr], ...], low: float, high: float) -> Form | None:
+    """A logarithm, a product or a power of parts that have each an accurate form of their own."""
+    parts: dict[sp.Expr, sp.Symbol] = {}
 
+    def named(e: sp.Expr) -> sp.Expr:
+        if not e.has(t):
+            return e
+        number, rest = e.as_coeff_Mul()
+        if number != 1:
+            return number * named(rest)
+        if isinstance(e, kinds) and not (e.is_Pow and not e.exp.is_Rational):
+            return e.func(*map(named, e.args))
+        return parts.setdefault(e, sp.Symbol(f"p{len(parts)}", positive=True))
 
-def _by_factors(expr: sp.Expr) -> sp.Expr:
-    """Each factor in t or in u, whichever is more accurate."""
-    if expr.is_Mul or expr.is_Pow:
-        return expr.func(*map(_by_factors, expr.args))
-    if not expr.has(t):
-        return expr
-    if isinstance(expr, sp.tan):
-        return _by_factors(sp.sin(expr.args[0])) / _by_factors(sp.cos(expr.args[0]))
-    forms = (Form(expr), Form(stable(_around_data(expr)).xreplace({t: u})))
-    return min(forms, key=lambda form: _error(form, expr)).whole
-
-
-def _series(expr: sp.Expr, end: int) -> Iterator[Series]:
-    """Polynomials in s, or in its square root, that equal expr / s^p in the Chebyshev points next to the end; none
-    where expr is no power there.
-    """
+    whole = named(expr)
+    if whole.as_coeff_Mul()[1] in parts.values():
+        return None
     try:
-        power = leading(expr, end)[1]
+        return Form(whole, parts=tuple((name, _most_accurate_form(part, low, high)) for part, name in parts.items()))
     except ArithmeticError:
-        return
-
-    @functools.cache
-    def scaled(root: int, r: mpmath.mpf) -> mpmath.mpf:
-        s = r**root
-        return evaluate(expr, s if end == 0 else 1 - s, digits=60) / s ** (mpmath.mpf(int(power.p)) / int(power.q))
-
-    for root, width in itertools.product((1, 2), SERIES_WIDTHS):
-        with mpmath.workdps(60):
-            polynomial = mpmath.chebyfit(functools.partial(scaled, root), [0, mpmath.root(width, root)], SERIES_LENGTH)
-        yield Series(width, float(power), root, tuple(map(float, reversed(polynomial))))
+        return None
 
 
-def _wrong_ends(expr: sp.Expr, form: Form) -> Iterator[End]:
+def _patches(form: Form, reference: _Reference) -> tuple[Patch, ...]:
+    """Polynomials for the cells in which the form is not accurate.
+
+    Raises:
+        ArithmeticError: If these are too many, and the form is not finite in some.
+    """
+    for tolerance, most in ((TOLERANCE, FEW_PATCHES), (LOOSE, MAX_PATCHES), (_FINITE, MAX_PATCHES)):
+        found = list(itertools.islice(_patches_within(tolerance, form, reference), most + 1))
+        if len(found) <= most and None not in found:
+            return tuple(patch for patch in found if patch is not None)
+    raise ArithmeticError(f"compiled: no accurate evaluation of {reference.expr} was found.")
+
+
+def _patches_within(tolerance: float, form: Form, reference: _Reference) -> Iterator[Patch | None]:
+    """The patches, and None where there is none."""
+    plain = _assemble(form, "numpy")
+    for end in (0, 1):
+        bounds = _in_distance(end, reference.low, reference.high)
+        cells = [(0.0, 0.5)]
+        while cells:
+            low, high = cells.pop()
+            if high <= bounds[0] or low >= bounds[1]:
+                continue
+            times = _times_in(end, low, high, reference)
+            if reference.errors(_values(plain, times), times).max(initial=0.0) <= tolerance:
+                continue
+            patch = _accurate_patch(end, low, high, times, reference)
+            if patch is not None:
+                yield patch
+                continue
+            middle = high / 2 if low == 0 else (low + high) / 2
+            if middle < _DEEPEST or high - low < _NARROWEST * high:
+                yield None
+                return
+            cells += [(low, middle), (middle, high)]
+
+
+def _in_distance(end: int, low: float, high: float) -> tuple[float, float]:
+    return (low, high) if end == 0 else (1 - high, 1 - low)
+
+
+def _times_in(end: int, low: float, high: float, reference: _Reference) -> np.ndarray[Any, Any]:
+    """Times in a cell at which an evaluation is measured: even ones, and those of the reference."""
+    distances = np.linspace(low, high, 14)[1:-1] * (1 + 1e-9)
+    times = np.concatenate([distances if end == 0 else 1 - distances, reference.times])
+    start, stop = (low, high) if end == 0 else (1 - high, 1 - low)
+    inside = (times >= start) & (times < stop) & (times > reference.low) & (times < reference.high)
+    return np.unique(times[inside])
+
+
+def _accurate_patch(
+    end: int, low: float, high: float, times: np.ndarray[Any, Any], reference: _Reference
+) -> Patch | None:
+    zeros = [zero if end == 0 else 1 - zero for zero in reference.zeros]
+    zeros = [zero for zero in zeros if low <= zero <= high]
+    if len(zeros) > 1 or (zeros and low == 0):
+        return None
+    for power, root in [(sp.S.Zero, 1)] if low > 0 else _powers(reference.expr, end):
+        patch = fitted(reference.expr, end, low, high, power, root, zeros[0] if zeros else None)
+        if patch is None:
+            continue
+        values = patched(lambda time: 0 * time + math.nan, [patch], "numpy")(times)
+        if reference.errors(values, times).max(initial=0.0) <= TOLERANCE:
+            return patch
+    return None
+
+
+@functools.cache
+def _powers(expr: sp.Expr, end: int) -> list[tuple[sp.Rational, int]]:
+    """The power of the distance that an expression is next to an end, with the roots in which it may be a series."""
+    beside = near(expr, sp.Integer(end), sp.Integer(1 - end))
+    if beside is None or beside.logs or not beside.sign or beside.coefficient.is_infinite:
+        return []
+    return [(beside.power, root) for root in sorted({1, 2, *beside.roots}) if root <= 12]
+
+
+def _wrong_ends(expr: sp.Expr, form: Form, ends: Sequence[int]) -> Iterator[End]:
     # In a thread of its own, which no grad mode, transform or tracer of the caller reaches.
     with ThreadPoolExecutor(1) as thread:
         values, slopes = thread.submit(_at_ends, _assemble(form, "torch")).result()
-    for time, got, slope in zip((0, 1), values, slopes, strict=True):
-        limiting = to_float(limit(expr, time))
+    for time in ends:
+        got, slope, limiting = values[time], slopes[time], to_float(limit(expr, time))
         if math.isclose(got, limiting, rel_tol=4e-16):
             if math.isnan(slope) and (exact := _slope(expr, time)) is not None:
                 yield End(time, limiting, slope=exact)
-        elif math.isclose(got, limiting, rel_tol=SERIES_TOLERANCE):
+        elif math.isclose(got, limiting, rel_tol=_EXCESS):
             yield End(time, limiting, excess=got - limiting)
         else:
             yield End(time, limiting, slope=_slope(expr, time) or 0.0)
@@ -297,26 +426,3 @@ def _slope(expr: sp.Expr, end: int) -> float | None:
         values = [evaluate(expr, end + (1 - 2 * end) * step) for step in steps]
         farther, nearer = ((1 - 2 * end) * (values[i] - values[i + 1]) / (steps[i] - steps[i + 1]) for i in range(2))
         return float(nearer) if abs(nearer - farther) <= 1e-6 * (1 + abs(nearer)) else None
-
-
-def _error(form: Form, expr: sp.Expr, end: int | None = None) -> float:
-    """The largest relative error in float64 over times next to both ends and between them, or next to one end."""
-    distances = (*probes.NEAR, *(width / part for width in SERIES_WIDTHS for part in (1, 2, 3)))
-    times = probes.EVERYWHERE if end is None else [d if end == 0 else 1 - d for d in distances]
-    values = _assemble(form, "numpy")(np.array(times)).tolist()
-    return max(_relative_error(got, expr, time) for got, time in zip(values, times, strict=True))
-
-
-def _relative_error(got: float, expr: sp.Expr, time: float) -> float:
-    exact = _exact(expr, time)
-    if not math.isfinite(got):
-        return math.inf
-    # Between the ends a coefficient may cross zero, where only the absolute error means anything.
-    floor = 1.0 if time in probes.BETWEEN else 0.0
-    scale = max(abs(exact), floor)
-    return float(abs(got - exact) / scale) if scale else abs(got)
-
-
-@functools.lru_cache(maxsize=4096)
-def _exact(expr: sp.Expr, time: float) -> mpmath.mpf:
-    return evaluate(expr, mpmath.mpf(time), digits=60)

@@ -1,179 +1,560 @@
-r"""Rigorous bounds of a function of time: interval arithmetic on Taylor series.
+r"""Rigorous values of a function of time: ball arithmetic in any precision, and what is decided by it on an interval.
 
-On a cell of half width h about m, with the Taylor coefficients c_k enclosed by intervals,
+A ball encloses all values of the function over a ball of times, rounding included (Arb, through python-flint). A sign
+on an interval is decided by bisection. On a cell with middle m and half width h
 
-.. math:: |f(t)| \le \sum_{k < n} |c_k(m)| \, h^k + \sup_{\text{cell}} |c_n| \, h^n.
+.. math:: f(t) \in f(\text{cell}) \cap [f(m) + f'(\text{cell}) \, [-h, h]].
 
-For a function that is zero in fact the first sum is of the size of the rounding, 1e-40 here, and the last term falls
-with the n-th power of the cells. Source: Tucker (2011), Validated Numerics; Moore (1979).
+At the ends of the interval, where the function may vanish or be singular, its expansion with a rigorous remainder
+decides (``expansion``). Sources: Johansson (2017), doi:10.1109/TC.2017.2690633; Tucker (2011), Validated Numerics.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Callable
+import math
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, Final
 
+import flint
 import mpmath
 import sympy as sp
-from mpmath import iv
+from flint import arb, arb_series, fmpq
 
 from interpolants.expression import t
+from interpolants.printer import ArrayFunction, function_of
 
+PRECISION: Final = 128
+"""Bits in which cells are enclosed."""
+PRECISIONS: Final = (192, 768, 3072, 12288)
+"""Bits that are tried in turn where a value needs more."""
+ACCURATE: Final = 100
+"""Correct bits of a value that is accurate enough."""
+UNIT: Final = (sp.S.Zero, sp.S.One)
+FEW_CELLS, MAX_CELLS = 16, 2000
+"""Cells that are looked at before the ends are expanded, and before a question is left undecided."""
+_LOOKS: Final = tuple(sp.Rational(k, 1024) for k in (1, 300, 512, 700, 1023))
 ORDER: Final = 12
-DIGITS: Final = 45
+"""Of the Taylor series by which a function is bounded."""
+BOUND_PRECISION: Final = 160
 REMAINDER: Final = 1e-12
 """Of a series, at which a cell is small enough."""
 MAX_DEPTH: Final = 5
 """Of the bisection of cells."""
 
-Series = list[Any]
+
+class UndecidedWarning(UserWarning):
+    """Something that has to hold on all of (0, 1) is neither proved nor refuted within a bounded effort."""
 
 
-def bound(expr: sp.Expr, low: sp.Rational, high: sp.Rational, cells: int = 4) -> mpmath.mpf:
-    """An upper bound of ``|expr|`` on [low, high]: proved, up to the correctness of mpmath's interval arithmetic.
+@contextmanager
+def precision(bits: int, order: int = 2) -> Iterator[None]:
+    """Ball arithmetic with that many bits, and series with that many coefficients."""
+    before = flint.ctx.prec, flint.ctx.cap
+    flint.ctx.prec, flint.ctx.cap = bits, order
+    try:
+        yield
+    finally:
+        flint.ctx.prec, flint.ctx.cap = before
+
+
+# Values
+
+
+def enclosed(expr: sp.Expr) -> ArrayFunction:
+    """A function from a ball or a power series of times to the ball or the series of the values of ``expr``.
+
+    In the precision of the context that it is called in. A ball is NaN where the expression is not finite and real at
+    each of the times, or is not shown to be.
+    """
+    return _enclosed(expr, flint.ctx.prec)
+
+
+@functools.lru_cache(maxsize=4096)
+def _enclosed(expr: sp.Expr, bits: int) -> ArrayFunction:
+    constants: dict[str, arb] = {}
+
+    def name(number: arb) -> str:
+        constants[f"c{len(constants)}"] = number
+        return f"c{len(constants) - 1}"
+
+    if not expr.has(t):
+        value = constant(expr)
+        return lambda time: value if isinstance(time, arb) else arb_series([value])
+    try:
+        function = function_of(_in_waves(expr), constant, name, _FUNCTIONS, constants)
+    except ValueError:  # a function that is not known
+        return lambda time: arb.nan() if isinstance(time, arb) else arb_series([arb.nan()] * flint.ctx.cap)
+
+    def finite(time: Any) -> Any:
+        try:
+            return function(time)
+        except ValueError:  # flint's series are not divided by what may vanish
+            return arb.nan() if isinstance(time, arb) else arb_series([arb.nan()] * flint.ctx.cap)
+
+    return finite
+
+
+def _in_waves(expr: sp.Expr) -> sp.Expr:
+    """cot, sec and csc by sine and cosine."""
+    for function, above in ((sp.cot, sp.cos), (sp.csc, None), (sp.sec, None)):
+        if expr.has(function):
+            below = sp.cos if function is sp.sec else sp.sin
+            expr = expr.replace(function, lambda x, above=above, below=below: (above(x) if above else 1) / below(x))
+    return expr
+
+
+def constant(expr: sp.Expr) -> arb:
+    """A ball about a real number, in the precision of the context."""
+    return _constant(expr, flint.ctx.prec)
+
+
+@functools.lru_cache(maxsize=8192)
+def _constant(expr: sp.Expr, bits: int) -> arb:
+    if expr.is_Rational:
+        return arb(fmpq(int(expr.p), int(expr.q)))
+    if expr == sp.pi:
+        return arb.pi()
+    if expr == sp.E:
+        return arb(1).exp()
+    arguments = [constant(argument) for argument in expr.args]
+    if expr.is_Add:
+        value = sum(arguments, arb(0))
+    elif expr.is_Mul:
+        value = functools.reduce(lambda a, b: a * b, arguments, arb(1))
+    elif expr.is_Pow:
+        value = power(arguments[0], expr.exp)
+    else:
+        function: Callable[..., arb] = _OF_NUMBERS.get(type(expr).__name__, lambda *x: arb.nan())
+        value = function(*arguments) if len(arguments) < 2 else functools.reduce(function, arguments)
+    return value if value.is_finite() or expr.is_infinite else _by_sympy(expr)
+
+
+def power(base: arb, exponent: sp.Expr) -> arb:
+    if exponent.is_Integer:
+        return base ** int(exponent)
+    return base.sqrt() if exponent == sp.Rational(1, 2) else base ** constant(exponent)
+
+
+def _by_sympy(expr: sp.Expr) -> arb:
+    """Where factors alone are complex and the product is real."""
+    digits = int(flint.ctx.prec * 0.302) + 10
+    number = sp.N(expr, digits)
+    real, imaginary = number.as_real_imag()
+    if not (real.is_Float and abs(imaginary) <= abs(real) * sp.Float(10) ** (5 - digits)):
+        return arb.nan()
+    with mpmath.workdps(digits):
+        exact = arb(mpmath.nstr(real._to_mpmath(int(digits * 3.33)), digits))
+    return exact + exact * arb(0, 1) * arb(10) ** (5 - digits)
+
+
+def value(expr: sp.Expr, time: Any, bits: int = ACCURATE, precisions: Sequence[int] = PRECISIONS) -> arb:
+    """A ball about the value at a rational time: sympy's, flint's, an integer or a float.
+
+    Args:
+        bits: How many are to be right.
+        precisions: Of the arithmetic, tried in turn until they are.
+    """
+    if isinstance(expr, sp.Piecewise):
+        exact = sp.Rational(*float(time).as_integer_ratio()) if isinstance(time, float) else sp.Rational(time)
+        expr = next(piece for piece, holds in expr.args if holds == sp.true or exact <= holds.rhs)
+    ball = arb.nan()
+    for precise in precisions:
+        with precision(precise):
+            ball = enclosed(expr)(point(time))
+        if ball.is_exact() or (ball.is_finite() and ball.rel_accuracy_bits() >= bits):
+            break
+        if not ball.is_finite() and precise > PRECISIONS[1]:
+            break
+    return ball
+
+
+def is_zero_at(expr: sp.Expr, time: sp.Rational) -> bool:
+    """Whether the value at a rational time is proved to be 0."""
+    from interpolants.expansion import is_zero_constant
+
+    ball = value(expr, time)
+    return bool(ball.is_zero()) or bool(expr.has(t) and ball.contains(0) and is_zero_constant(expr.subs(t, time)))
+
+
+def point(time: Any) -> arb:
+    """A rational number as a ball."""
+    return arb(fmpq(int(time.p), int(time.q))) if isinstance(time, sp.Rational) else arb(time)
+
+
+def hull(low: Any, high: Any) -> arb:
+    """The smallest ball that holds both rational numbers."""
+    return point(low).union(point(high))
+
+
+# Functions of balls and of series
+
+
+def _hyperbolic(name: str, slope: Callable[[Any, Any], Any]) -> Callable[[Any], Any]:
+    """A function that flint has for balls alone: y' = slope(x, y) x' gives the coefficients of its series in turn."""
+
+    def function(x: Any) -> Any:
+        if isinstance(x, arb):
+            return getattr(x, name)()
+        inner = x.coeffs()
+        y = [getattr(inner[0] if inner else arb(0), name)()]
+        for k in range(1, flint.ctx.cap):
+            d = slope(x, arb_series(y))
+            y.append(sum((j * inner[j] * d[k - j] for j in range(1, min(k + 1, len(inner)))), arb(0)) / k)
+        return arb_series(y)
+
+    return function
+
+
+def _absolute(x: Any) -> Any:
+    if isinstance(x, arb):
+        return abs(x)
+    if x[0] >= 0:
+        return x
+    if x[0] <= 0:
+        return 0 - x
+    return arb_series([abs(x[0]), *(c * arb(0, 1) for c in x.coeffs()[1:2]), arb.nan()])
+
+
+def _sign(x: Any) -> Any:
+    ball = x if isinstance(x, arb) else x[0]
+    if ball > 0 or ball < 0:
+        return arb(1 if ball > 0 else -1)
+    return arb(0) if ball.is_zero() else arb(0, 1)
+
+
+def _maximum(x: Any, y: Any) -> Any:
+    return (x + y + _absolute(x - y)) / 2
+
+
+def _minimum(x: Any, y: Any) -> Any:
+    return (x + y - _absolute(x - y)) / 2
+
+
+def _root(x: Any) -> Any:
+    return x.sqrt()
+
+
+_FUNCTIONS: Final[dict[str, Any]] = {
+    **{name: (lambda x, of=of: getattr(x, of)()) for name, of in (
+        ("sin", "sin"), ("cos", "cos"), ("tan", "tan"), ("arcsin", "asin"), ("arccos", "acos"), ("arctan", "atan"),
+        ("exp", "exp"), ("log", "log"),
+    )},
+    "sqrt": _root,
+    "sinh": _hyperbolic("sinh", lambda x, y: (x.exp() + (0 - x).exp()) / 2),
+    "cosh": _hyperbolic("cosh", lambda x, y: (x.exp() - (0 - x).exp()) / 2),
+    "tanh": _hyperbolic("tanh", lambda x, y: 1 - y * y),
+    "expm1": _hyperbolic("expm1", lambda x, y: x.exp()),
+    "abs": _absolute, "sign": _sign, "maximum": _maximum, "minimum": _minimum,
+    "full_like": lambda time, number: number,
+}  # fmt: skip
+
+_OF_NUMBERS: Final[dict[str, Callable[..., arb]]] = {
+    "exp": arb.exp, "log": arb.log, "sin": arb.sin, "cos": arb.cos, "tan": arb.tan, "cot": arb.cot, "sec": arb.sec,
+    "csc": arb.csc, "asin": arb.asin, "acos": arb.acos, "atan": arb.atan, "sinh": arb.sinh, "cosh": arb.cosh,
+    "tanh": arb.tanh, "expm1": arb.expm1, "Abs": abs, "sign": _sign, "Max": _maximum, "Min": _minimum,
+}  # fmt: skip
+
+
+# Signs on an interval
+
+
+@dataclass(frozen=True)
+class Sign:
+    """What is decided of the sign of a function on an open interval.
+
+    Attributes:
+        value: 1 or -1 where it is proved to be positive or negative at all times, else 0.
+        positive, negative, zero: Rational times at which it is proved to be that; None where none is known.
+        undefined: A rational time at which it is not finite and real.
+    """
+
+    value: int
+    positive: sp.Rational | None = None
+    negative: sp.Rational | None = None
+    zero: sp.Rational | None = None
+    undefined: sp.Rational | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether something holds at all times of (0, 1): True, False at ``time``, or None where it is not decided."""
+
+    holds: bool | None
+    time: sp.Rational | None = None
+
+
+def is_positive(expr: sp.Expr) -> Verdict:
+    """Whether ``expr`` is finite, real and above 0 on (0, 1)."""
+    found = sign(expr)
+    refuted = next((time for time in (found.undefined, found.negative, found.zero) if time is not None), None)
+    return Verdict(True) if found.value == 1 else Verdict(None if refuted is None else False, refuted)
+
+
+def is_nonnegative(expr: sp.Expr) -> Verdict:
+    """Whether ``expr`` is finite, real and at least 0 on (0, 1): it may touch 0."""
+    is_even = expr.is_Pow and expr.exp.is_even and expr.exp.is_positive
+    if expr == 0 or ((is_even or isinstance(expr, sp.Abs)) and _is_finite(expr.args[0], *UNIT)):
+        return Verdict(True)
+    if expr.is_Mul or expr.is_Add or (expr.is_Pow and expr.exp.is_Rational and expr.exp.is_positive):
+        parts = expr.args[:1] if expr.is_Pow else expr.args
+        if all(is_nonnegative(part).holds for part in parts):
+            return Verdict(True)
+    found = sign(expr)
+    refuted = next((time for time in (found.undefined, found.negative) if time is not None), None)
+    return Verdict(True) if found.value == 1 else Verdict(None if refuted is None else False, refuted)
+
+
+@functools.lru_cache(maxsize=4096)
+def sign(expr: sp.Expr, low: sp.Rational = sp.S.Zero, high: sp.Rational = sp.S.One) -> Sign:
+    """The sign of ``expr`` on the open interval (low, high), proved or refuted where a bounded effort can."""
+    middle = (low + high) / 2
+    if isinstance(expr, sp.Piecewise):
+        return _of_pieces(expr, low, high)
+    if not expr.has(t):
+        return _witnessed(expr, [middle], sign_of(value(expr, middle)))
+    if expr.is_Mul:
+        signs = [sign(factor, low, high) for factor in expr.args]
+        if all(s.value for s in signs):
+            return _witnessed(expr, [middle], math.prod(s.value for s in signs))
+    if expr.is_Pow and expr.exp.is_Rational:
+        base = sign(expr.base, low, high).value
+        if base == 1 or (base and expr.exp.is_Integer):
+            return _witnessed(expr, [middle], base if expr.exp.is_odd else 1)
+    if isinstance(expr, sp.exp) and _is_finite(expr.args[0], low, high):
+        return Sign(1, positive=middle)
+    found = _bisected(expr, low, high)
+    if found.value or any(time is not None for time in (found.negative, found.zero, found.undefined)):
+        return found
+    if expr.is_Add and all(sign(term, low, high).value == 1 for term in expr.args):
+        return Sign(1, positive=middle)
+    return found
+
+
+def _of_pieces(expr: sp.Piecewise, low: sp.Rational, high: sp.Rational) -> Sign:
+    signs, start = [], low
+    for piece, holds in expr.args:
+        stop = high if holds == sp.true else min(holds.rhs, high)
+        if start < stop:
+            signs.append(sign(piece, *(_rational(c, side) for c, side in ((start, -1), (stop, 1)))))
+        start = max(start, stop)
+    if len({s.value for s in signs}) == 1 and signs[0].value:
+        return signs[0]
+    times = [time for s in signs for time in (s.positive, s.negative, s.zero, s.undefined) if time is not None]
+    return _witnessed(expr, times)
+
+
+def _rational(time: sp.Expr, side: int) -> sp.Rational:
+    """A number as it is if it is rational, else a rational that is a little lower or higher."""
+    return time if time.is_Rational else sp.Rational(time.evalf(50)) + side * sp.Rational(1, 10**48)
+
+
+def looks(expr: sp.Expr) -> set[int]:
+    """The signs at a few times: what a look tells, which proves nothing of the others."""
+    return {sign_of(value(expr, time, 1, PRECISIONS[:2])) for time in _LOOKS}
+
+
+def _witnessed(expr: sp.Expr, times: list[sp.Rational], proved: int = 0) -> Sign:
+    """A sign, with what the values at the times prove."""
+    found: dict[str, sp.Rational] = {}
+    for time in times:
+        ball = value(expr, time)
+        answer = sign_of(ball)
+        if answer or is_zero_at(expr, time):
+            found[{1: "positive", -1: "negative", 0: "zero"}[answer]] = time
+        elif not ball.is_finite() and is_undefined(expr, time):
+            found["undefined"] = time
+    return Sign(proved, **found)
+
+
+def is_undefined(expr: sp.Expr, time: sp.Rational) -> bool:
+    """Whether the expression is proved not to be finite and real at a rational time."""
+    for part in sp.preorder_traversal(expr):
+        if part.is_Pow and not part.exp.is_nonnegative:
+            outside = value(part.base, time).is_zero() or (not part.exp.is_Integer and value(part.base, time) < 0)
+        elif part.is_Pow and not part.exp.is_Integer:
+            outside = value(part.base, time) < 0
+        elif isinstance(part, sp.log):
+            outside = value(part.args[0], time) <= 0
+        elif isinstance(part, (sp.asin, sp.acos)):
+            outside = abs(value(part.args[0], time)) > 1
+        else:
+            outside = False
+        if outside:
+            return True
+    return False
+
+
+def _is_finite(expr: sp.Expr, low: sp.Rational, high: sp.Rational) -> bool:
+    return _bisected(expr, low, high, settled=lambda ball: 1 if ball.is_finite() else 0).value == 1
+
+
+def sign_of(ball: arb) -> int:
+    """1 or -1 where the ball is of that sign, else 0."""
+    return int(ball > 0) - int(ball < 0)
+
+
+def _bisected(expr: sp.Expr, low: sp.Rational, high: sp.Rational, settled: Callable[[arb], int] = sign_of) -> Sign:
+    """The one answer of ``settled`` on all of (low, high), or two that differ, each with a time at which it holds."""
+    from interpolants.expansion import near  # which encloses by this module
+
+    seen = {time: settled(value(expr, time, bits=1)) for time in (low + (high - low) * share for share in _LOOKS)}
+    found = {answer: time for time, answer in seen.items() if answer}
+    if len(found) > 1:
+        return Sign(0, found[1], found[-1])
+    # Most functions have a sign up to the ends, where they are enclosed as anywhere. Else their expansion decides.
+    undecided = _over_cells(expr, (low, high), settled, found, FEW_CELLS)
+    if undecided is None and len(found) == 1:
+        return Sign(next(iter(found)), found.get(1), found.get(-1))
+    inner, is_closed = [], True
+    for point, other in ((low, high), (high, low)):
+        beside = near(expr, point, other)
+        answer = 0 if beside is None else beside.sign if settled is sign_of else 1
+        is_closed = is_closed and answer != 0
+        width = beside.width if beside is not None and answer else 0
+        inner.append(point + width if other > point else point - width)
+        if answer:
+            found.setdefault(answer, inner[-1])
+    undecided = _over_cells(expr, tuple(inner), settled, found, MAX_CELLS)
+    if undecided is not None and undecided not in inner and len(found) < 2:
+        return _witnessed(expr, [*found.values(), undecided])
+    proved = next(iter(found)) if undecided is None and is_closed and len(found) == 1 else 0
+    return Sign(proved, found.get(1), found.get(-1))
+
+
+def _over_cells(
+    expr: sp.Expr,
+    bounds: tuple[sp.Rational, ...],
+    settled: Callable[[arb], int],
+    found: dict[int, sp.Rational],
+    most: int,
+) -> sp.Rational | None:
+    """Add to ``found`` the answers on the closed cells between the bounds.
+
+    Returns:
+        None where all cells have one; else a time of a cell without: if possible where the function is 0 or undefined.
+    """
+    cells = deque([bounds])
+    for _ in range(most):
+        if not cells or len(found) > 1:
+            return None
+        a, b = cells.popleft()
+        middle = (a + b) / 2
+        answer = _on_cell(expr, a, b, settled)
+        if answer:
+            found.setdefault(answer, middle)
+            continue
+        if most == FEW_CELLS:
+            cells.extend([(a, middle), (middle, b)])
+            continue
+        there = value(expr, middle)
+        if settled(there) and not settled(value(expr, middle, 1, PRECISIONS[:1])):  # lost to rounding, not to width
+            answer = _on_cell(expr, a, b, settled, PRECISIONS[2])
+            if answer:
+                found.setdefault(answer, middle)
+                continue
+        if is_zero_at(expr, middle) or (not there.is_finite() and is_undefined(expr, middle)):
+            return middle
+        if answer := settled(there):
+            found.setdefault(answer, middle)
+        cells.extend([(a, middle), (middle, b)])
+    return bounds[0]
+
+
+def _on_cell(
+    expr: sp.Expr, low: sp.Rational, high: sp.Rational, settled: Callable[[arb], int], bits: int = PRECISION
+) -> int:
+    """The answer for all times of a closed cell; 0 where it is not clear."""
+    with precision(bits):
+        cell, function = hull(low, high), enclosed(expr)
+        everywhere = function(arb_series([cell, 1]))
+        if answer := settled(everywhere[0]):
+            return answer
+        middle = function(point((low + high) / 2))
+        return settled(middle + everywhere[1] * (cell - cell.mid()))
+
+
+def roots(expr: sp.Expr) -> tuple[sp.Rational, ...]:
+    """Where ``expr`` changes its sign inside (0, 1), to 50 digits; none where not all of these are isolated."""
+    from interpolants.expansion import near
+
+    inner = []
+    for point, other in (UNIT, UNIT[::-1]):
+        beside = near(expr, point, other)
+        if beside is None or not beside.sign:
+            return ()
+        inner.append(abs(point - beside.width))
+    cells, slope = deque([tuple(inner)]), sp.diff(expr, t)
+    found: list[sp.Rational] = []
+    for _ in range(MAX_CELLS):
+        if not cells:
+            return tuple(sorted(found))
+        a, b = cells.popleft()
+        if _on_cell(expr, a, b, sign_of):
+            continue
+        at_low, at_high = (sign_of(value(expr, time)) for time in (a, b))
+        if at_low and at_high and _on_cell(slope, a, b, sign_of):
+            if at_low != at_high:
+                found.append(refined(expr, a, b, at_low))
+            continue
+        shifted = a + (b - a) * sp.Rational(31, 64)  # a root may lie in the middle
+        cells.extend([(a, shifted), (shifted, b)])
+    return ()
+
+
+def refined(expr: sp.Expr, low: sp.Rational, high: sp.Rational, at_low: int) -> sp.Rational:
+    """A change of sign between two times, to 50 digits; ``at_low`` is the sign at the first."""
+    while high - low > sp.Rational(1, 2**170):
+        middle = (low + high) / 2
+        found = sign_of(value(expr, middle, bits=1))
+        if found == 0:
+            return middle
+        low, high = (middle, high) if found == at_low else (low, middle)
+    middle = (low + high) / 2
+    simple = Fraction(int(middle.p), int(middle.q)).limit_denominator(10**6)
+    near_by = sp.Rational(simple.numerator, simple.denominator)
+    return near_by if low < near_by < high else middle
+
+
+# Bounds
+
+
+def bound(expr: sp.Expr, low: sp.Rational, high: sp.Rational) -> arb:
+    r"""An upper bound of ``|expr|`` on [low, high], proved: with the Taylor coefficients c_k on a cell of half width h
+
+    .. math:: |f| \le \sum_{k < n} |c_k(m)| \, h^k + \sup_{\text{cell}} |c_n| \, h^n.
+
+    For a function that is zero in fact the first sum is of the size of the rounding, 1e-45 here, and the last term
+    falls with the n-th power of the cells.
 
     Raises:
         ArithmeticError: If a function in ``expr`` could not be enclosed, as next to a pole.
     """
-    expr = expr.rewrite(sp.exp) if expr.has(sp.functions.elementary.hyperbolic.HyperbolicFunction) else expr
-    edges = [low + (high - low) * sp.Rational(i, cells) for i in range(cells + 1)]
-    before = iv.dps
-    iv.dps = DIGITS
-    try:
-        with mpmath.workdps(DIGITS):  # else the bound would be rounded to nearest
-            return max(_bound_on_cell(expr, a, b, MAX_DEPTH) for a, b in itertools.pairwise(edges))
-    finally:
-        iv.dps = before
+    if isinstance(expr, sp.Piecewise):
+        times = [low, *(holds.rhs for _, holds in expr.args[:-1]), high]
+        parts = zip((e for e, _ in expr.args), times, times[1:], strict=False)
+        clipped = [(e, max(a, low), min(b, high)) for e, a, b in parts]
+        return max((bound(e, _rational(a, -1), _rational(b, 1)) for e, a, b in clipped if a < b), key=float)
+    edges = [low + (high - low) * sp.Rational(i, 4) for i in range(5)]
+    with precision(BOUND_PRECISION, ORDER + 1):
+        return max((_bound_on_cell(expr, a, b, MAX_DEPTH) for a, b in itertools.pairwise(edges)), key=float)
 
 
-def _bound_on_cell(expr: sp.Expr, low: sp.Rational, high: sp.Rational, depth: int) -> mpmath.mpf:
-    middle, half = (low + high) / 2, (high - low) / 2
-    h = _interval(half, half)
-    try:
-        remainder = abs(_series(expr, _interval(low, high))[ORDER]) * h**ORDER
-        if depth == 0 or remainder.b <= REMAINDER:
-            at_middle = _series(expr, _interval(middle, middle))
-            return mpmath.mpf((sum(abs(c) * h**k for k, c in enumerate(at_middle[:ORDER])) + remainder).b)
-    except ArithmeticError:
+def _bound_on_cell(expr: sp.Expr, low: sp.Rational, high: sp.Rational, depth: int) -> arb:
+    middle, function = (low + high) / 2, enclosed(expr)
+    h = point((high - low) / 2)
+    remainder = abs(function(arb_series([hull(low, high), 1]))[ORDER]) * h**ORDER
+    if remainder < REMAINDER or depth == 0:
+        at_middle = function(arb_series([point(middle), 1]))
+        total = sum((abs(at_middle[k]) * h**k for k in range(ORDER)), remainder)
+        if total.is_finite():
+            return total.upper()
         if depth == 0:
-            raise
-    return max(_bound_on_cell(expr, low, middle, depth - 1), _bound_on_cell(expr, middle, high, depth - 1))
-
-
-def _interval(low: sp.Rational, high: sp.Rational) -> Any:
-    return iv.mpf([(iv.mpf(int(low.p)) / int(low.q)).a, (iv.mpf(int(high.p)) / int(high.q)).b])
-
-
-def _series(expr: sp.Expr, time: Any) -> Series:
-    """The Taylor coefficients of ``expr`` up to ORDER at every point of the interval ``time``."""
-    if expr == t:
-        return [time, iv.mpf(1), *[iv.mpf(0)] * (ORDER - 1)]
-    if expr.is_number:
-        return [_constant(expr), *[iv.mpf(0)] * ORDER]
-    if expr.is_Add:
-        return [sum(terms) for terms in zip(*(_series(a, time) for a in expr.args), strict=True)]
-    if expr.is_Mul:
-        first, *others = (_series(a, time) for a in expr.args)
-        for other in others:
-            first = _product(first, other)
-        return first
-    if expr.is_Pow and expr.exp.is_number:
-        return _power(_series(expr.base, time), expr.exp)
-    if expr.is_Pow:
-        return _exp(_product(_log(_series(expr.base, time)), _series(expr.exp, time)))
-    rules: dict[type, Callable[[Series], Series]] = {
-        sp.exp: _exp, sp.log: _log, sp.asin: _asin, sp.atan: _atan,
-        sp.sin: lambda u: _sin_cos(u)[0],
-        sp.cos: lambda u: _sin_cos(u)[1],
-        sp.tan: lambda u: _product(_sin_cos(u)[0], _power(_sin_cos(u)[1], sp.Integer(-1))),
-        sp.acos: lambda u: [_constant(sp.pi / 2) - _asin(u)[0], *(-c for c in _asin(u)[1:])],
-    }  # fmt: skip
-    if expr.func not in rules:
-        raise ArithmeticError(f"enclosure: no rule for {expr.func.__name__}.")
-    return rules[expr.func](_series(expr.args[0], time))
-
-
-def _constant(expr: sp.Expr) -> Any:
-    """An interval about a real constant; sympy's evaluation is good to all the digits asked of it, but for the last."""
-    if expr.is_Rational:
-        return _interval(expr, expr)
-    value = sp.N(expr, DIGITS + 10)
-    if not value.is_Float:
-        raise ArithmeticError(f"enclosure: {expr} is not a real number.")
-    with mpmath.workdps(DIGITS + 10):
-        number = mpmath.mpf(value._mpf_)
-        return iv.mpf(
-            [number - abs(number) * mpmath.mpf(10) ** -DIGITS, number + abs(number) * mpmath.mpf(10) ** -DIGITS]
-        )
-
-
-def _product(u: Series, v: Series) -> Series:
-    return [sum(u[j] * v[k - j] for j in range(k + 1)) for k in range(ORDER + 1)]
-
-
-def _power(u: Series, exponent: sp.Expr) -> Series:
-    """u^p by u v' = p u' v; whole powers by products where u may be 0."""
-    if exponent.is_Integer and exponent >= 0:
-        result = [iv.mpf(1), *[iv.mpf(0)] * ORDER]
-        for _ in range(int(exponent)):
-            result = _product(result, u)
-        return result
-    _require(not (u[0].a <= 0 <= u[0].b), "a power of what may be 0")
-    p = _constant(exponent)
-    if exponent.is_Integer:
-        first = u[0] ** int(exponent)
-    else:
-        _require(u[0].a > 0, "a root of what may be negative")
-        first = iv.exp(p * iv.log(u[0]))
-    v = [first]
-    for k in range(1, ORDER + 1):
-        v.append(sum((p * j - (k - j)) * u[j] * v[k - j] for j in range(1, k + 1)) / (k * u[0]))
-    return v
-
-
-def _exp(u: Series) -> Series:
-    v = [iv.exp(u[0])]
-    for k in range(1, ORDER + 1):
-        v.append(sum(j * u[j] * v[k - j] for j in range(1, k + 1)) / k)
-    return v
-
-
-def _log(u: Series) -> Series:
-    _require(u[0].a > 0, "a logarithm of what may be negative")
-    v = [iv.log(u[0])]
-    for k in range(1, ORDER + 1):
-        v.append((u[k] - sum(j * v[j] * u[k - j] for j in range(1, k)) / k) / u[0])
-    return v
-
-
-def _sin_cos(u: Series) -> tuple[Series, Series]:
-    s, c = [iv.sin(u[0])], [iv.cos(u[0])]
-    for k in range(1, ORDER + 1):
-        s.append(sum(j * u[j] * c[k - j] for j in range(1, k + 1)) / k)
-        c.append(-sum(j * u[j] * s[k - j] for j in range(1, k + 1)) / k)
-    return s, c
-
-
-def _asin(u: Series) -> Series:
-    """By its derivative u' (1 - u^2)^(-1/2), and monotone at order 0."""
-    one_minus_square = [1 - c if k == 0 else -c for k, c in enumerate(_product(u, u))]
-    return _integrated(u, _power(one_minus_square, sp.Rational(-1, 2)), mpmath.asin)
-
-
-def _atan(u: Series) -> Series:
-    one_plus_square = [1 + c if k == 0 else c for k, c in enumerate(_product(u, u))]
-    return _integrated(u, _power(one_plus_square, sp.Integer(-1)), mpmath.atan)
-
-
-def _integrated(u: Series, derivative: Series, increasing: Callable[[mpmath.mpf], mpmath.mpf]) -> Series:
-    with mpmath.workdps(DIGITS + 10):
-        slack = mpmath.mpf(10) ** -DIGITS
-        v = [iv.mpf([increasing(mpmath.mpf(u[0].a)) - slack, increasing(mpmath.mpf(u[0].b)) + slack])]
-    v += [sum(j * u[j] * derivative[k - j] for j in range(1, k + 1)) / k for k in range(1, ORDER + 1)]
-    return v
-
-
-def _require(condition: bool, what: str) -> None:
-    if not condition:
-        raise ArithmeticError(f"enclosure: {what}.")
+            raise ArithmeticError(f"enclosure: {expr} could not be bounded on [{low}, {high}].")
+    halves = (_bound_on_cell(expr, low, middle, depth - 1), _bound_on_cell(expr, middle, high, depth - 1))
+    return max(halves, key=float)

@@ -209,7 +209,8 @@ def _converged(
         ):
             return now
         panels, before = 2 * panels, now
-    raise ArithmeticError(f"steps: the quadrature of w / g^2 = {ratio.expr} does not converge. Choose a smaller w.")
+    fix = "Choose a smaller w." if ratio.expr != 0 else "Choose another grid or variable."
+    raise ArithmeticError(f"steps: the quadrature with w / g^2 = {ratio.expr} on {path.name} does not converge. {fix}")
 
 
 def _quadrature(
@@ -223,20 +224,35 @@ def _quadrature(
 ) -> tuple[FloatArray, FloatArray]:
     half_log_snr = _half_log_snr(path, grid)
     end, h = half_log_snr[1:][inner], np.diff(half_log_snr)[inner]
-    width = np.where(np.isinf(h), _DEPTH, h)[:, None] / panels
+    depth = np.where(np.isinf(h), _DEPTH, h)[:, None, None]
     nodes, weights, cumulative = _legendre()
-    y = (width * (np.arange(panels) - panels))[:, :, None] + width[:, :, None] / 2 * (1 + nodes)
+    v = (np.arange(panels)[:, None] + (1 + nodes) / 2) / panels
+    left, slope = _graded(v)
+    y, width = -depth * left, depth * slope / panels / 2
     time = time_at_log_snr(path, torch.from_numpy(2 * (end[:, None, None] + y))).numpy()
     rho = ratio(time)
     # -log c: from a node to the end of its panel, and from there to the end of the step.
-    of_panel = width / 2 * (rho @ weights)
+    of_panel = (width * rho) @ weights
     after = np.cumsum(of_panel[:, ::-1], axis=1)[:, ::-1]
-    exponent = after[:, :, None] - width[:, :, None] / 2 * (rho @ cumulative.T)
-    density = width[:, :, None] / 2 * weights * (1 + rho) * np.exp(y - exponent)
+    exponent = after[:, :, None] - (width * rho) @ cumulative.T
+    density = width * weights * (1 + rho) * np.exp(y - exponent)
     start, stop = (times[inner][:, None, None] for times in (grid[:-1], grid[1:]))
     theta = (time - start) / (stop - start) if variable == "t" else 1 + y / h[:, None, None]
     moments = np.stack([(theta**k * density).sum((1, 2)) for k in range(count)], axis=1)
     return moments, -after[:, 0]
+
+
+def _graded(v: FloatArray) -> tuple[FloatArray, FloatArray]:
+    r"""1 - phi(v) and phi'(v), with phi from 0 to 1 and phi' proportional to (v (1 - v))^5.
+
+    As a function of the log-SNR the time is often like a root at an end of a step; as one of v it is smooth there.
+    """
+    power = 6
+    left = np.zeros_like(v)
+    for k in range(power, 2 * power):
+        left += math.comb(2 * power - 1, k) * (1 - v) ** k * v ** (2 * power - 1 - k)
+    scale = math.factorial(2 * power - 1) / math.factorial(power - 1) ** 2
+    return left, scale * (v * (1 - v)) ** (power - 1)
 
 
 def _legendre() -> tuple[FloatArray, FloatArray, FloatArray]:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Hashable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
-import numpy.typing as npt
+import mpmath
 import sympy as sp
 from torch import Tensor
 
-from interpolants import diffusion, dynamics, probes, quantities, text, weights
+from interpolants import diffusion, dynamics, quantities, text, weights
 from interpolants.coefficient import Coefficient, at, interval
-from interpolants.compile import sampled, sampled_slope
 from interpolants.diffusion import DiffusionLike
 from interpolants.dynamics import Dynamics, ForwardSDE
+from interpolants.enclosure import UndecidedWarning, Verdict, is_positive, sign, value
 from interpolants.expression import ExpressionLike, check_name, check_parameters, t, to_expr
 from interpolants.limits import limit
+from interpolants.pieces import resolved
 from interpolants.plot import plot
 from interpolants.simplify import simplified
 from interpolants.weights import WeightLike
@@ -24,7 +25,6 @@ from interpolants.weights import WeightLike
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FloatArray = npt.NDArray[Any]
 Derived = TypeVar("Derived")
 MAX_END_RATIO = sp.Rational(1, 4)
 """At the noise end alpha / sigma, and at the data end sigma / alpha, must be at most this."""
@@ -43,6 +43,8 @@ class Path:
         d_alpha, d_sigma: Their time derivatives.
         wronskian: W = alpha' sigma - alpha sigma', positive exactly where the log-SNR increases.
         log_snr: log(alpha^2 / sigma^2).
+        undecided: What is neither proved nor refuted of its being a path on all of (0, 1): empty but for odd functions,
+            of which an ``UndecidedWarning`` tells.
 
     Raises:
         ValueError: If the two are no path: alpha or sigma is negative or not finite inside (0, 1), the log-SNR does not
@@ -60,7 +62,7 @@ class Path:
         self.name = name or f"({alpha}, {sigma})"
         self._towards_data = towards_data
         self._derived: dict[Hashable, Any] = {}
-        _check_path(self.name, alpha, sigma, towards_data)
+        self.undecided = _check_path(self.name, alpha, sigma, towards_data)
         self.alpha, self.sigma = Coefficient(alpha), Coefficient(sigma)
 
     @property
@@ -318,29 +320,37 @@ def _to_exprs(alpha: ExpressionLike, sigma: ExpressionLike, parameters: dict[str
     return to_expr(alpha, where="alpha", parameters=parameters), to_expr(sigma, where="sigma", parameters=parameters)
 
 
-def _check_path(name: str, alpha: sp.Expr, sigma: sp.Expr, towards_data: int) -> None:
-    times = probes.dense(400, 599)
+def _as_it_is(expr: sp.Expr) -> sp.Expr:
+    return expr
 
-    def require(values: FloatArray, holds: FloatArray, what: str) -> None:
-        bad = np.flatnonzero(~(np.isfinite(values) & holds))
-        if bad.size:
-            at_time = f"at t = {times[bad[0]]:.6g} it is {values[bad[0]]:.6g}"
-            raise ValueError(f"{name} is no path: {what}; {at_time}.")
 
-    a, s = sampled(alpha, times), sampled(sigma, times)
-    require(a, a >= 0, "alpha must be finite, real and >= 0 on (0, 1)")
-    require(s, s >= 0, "sigma must be finite, real and >= 0 on (0, 1)")
-    wronskian = towards_data * (sampled_slope(alpha, times) * s - a * sampled_slope(sigma, times))
-    reversed_hint = " (it decreases everywhere: Path.from_paper_time takes data at 0)" if np.all(wronskian < 0) else ""
-    require(
-        wronskian,
-        wronskian > 0,
-        f"the log-SNR must increase from noise to data{reversed_hint}, the sign of alpha' sigma - alpha sigma' in that "
-        "direction",
-    )
+def _check_path(name: str, alpha: sp.Expr, sigma: sp.Expr, towards_data: int) -> tuple[str, ...]:
+    """Refuse what is proved to be no path, and return what is neither proved nor refuted of it."""
+    undecided = []
+    wronskian = towards_data * quantities.wronskian(alpha, sigma)
+    direction = "the log-SNR must increase from noise to data"
+    for expr, what in (
+        (alpha, "alpha must be finite, real and >= 0 on (0, 1)"),
+        (sigma, "sigma must be finite, real and >= 0 on (0, 1)"),
+        (wronskian, f"{direction}{{hint}}, the sign of alpha' sigma - alpha sigma' in that direction"),
+    ):
+        forms = (resolved(form(expr)) for form in (_as_it_is, simplified)[:: -1 if expr is wronskian else 1])
+        verdict = next((v for form in forms if (v := is_positive(form)).holds is not None), Verdict(None))
+        if verdict.holds:
+            continue
+        if verdict.time is not None:
+            falls = expr is wronskian and sign(expr).value == -1
+            hint = " (it decreases everywhere: Path.from_paper_time takes data at 0)" if falls else ""
+            got = mpmath.nstr(mpmath.mpf(value(expr, verdict.time).mid().str(radius=False)), 6)
+            at_time = f"at t = {float(verdict.time):.6g} it is {got}"
+            raise ValueError(f"{name} is no path: {what.format(hint=hint)}; {at_time}.")
+        undecided.append(what.format(hint=""))
     noise_end, data_end = (0, 1) if towards_data == 1 else (1, 0)
     _check_end(name, "noise", noise_end, "alpha / sigma", alpha, sigma)
     _check_end(name, "data", data_end, "sigma / alpha", sigma, alpha)
+    if undecided:
+        warnings.warn(f"{name}: not decided that it is a path: {'; '.join(undecided)}.", UndecidedWarning, stacklevel=4)
+    return tuple(undecided)
 
 
 def _check_end(name: str, end: str, time: int, ratio: str, vanishing: sp.Expr, other: sp.Expr) -> None:

@@ -51,8 +51,15 @@ def lambdified(expr: sp.Expr, backend: str) -> ArrayFunction:
     functions = namespace(backend)
     if not expr.free_symbols:
         return _constant(to_float(expr), functions["full_like"])
-    function = _function(expr, to_float, lambda number: repr(float(number)), functions)
+    function = function_of(expr, to_float, lambda number: repr(float(number)), functions)
     return quiet(function, backend)
+
+
+@functools.lru_cache(maxsize=4096)
+def of_symbols(expr: sp.Expr, symbols: tuple[sp.Symbol, ...], backend: str) -> Callable[..., Any]:
+    """A function of times and of the values that symbols stand for, arrays all, to the values of ``expr``."""
+    literal = lambda number: repr(float(number))  # noqa: E731
+    return function_of(expr, to_float, literal, namespace(backend), symbols=symbols)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -75,7 +82,7 @@ def high_precision(expr: sp.Expr, digits: int) -> ArrayFunction:
     if not expr.free_symbols:
         constant = number(expr)
         return lambda time: constant
-    return _function(expr, number, name, functions, constants)
+    return function_of(expr, number, name, functions, constants)
 
 
 def quiet(function: ArrayFunction, backend: str) -> ArrayFunction:
@@ -87,7 +94,10 @@ def quiet(function: ArrayFunction, backend: str) -> ArrayFunction:
 def to_float(value: sp.Expr) -> float:
     """A constant or an infinity of sympy's as the nearest float."""
     if value.is_Rational:
-        return int(value.p) / int(value.q)
+        try:
+            return int(value.p) / int(value.q)
+        except OverflowError:
+            return math.inf if value > 0 else -math.inf
     return float(sp.re(sp.N(value, 30))) if value.is_finite else (math.inf if value == sp.oo else -math.inf)
 
 
@@ -110,20 +120,23 @@ def _constant(value: float, full_like: Callable[..., Any]) -> ArrayFunction:
     return lambda time: full_like(time, value)
 
 
-def _function(
+def function_of(
     expr: sp.Expr,
     number: Callable[[sp.Expr], Any],
     literal: Callable[[Any], str],
     functions: dict[str, Any],
     constants: dict[str, Any] | None = None,
-) -> ArrayFunction:
+    symbols: Sequence[sp.Symbol] = (),
+) -> Callable[..., Any]:
+    """The code of ``expr`` as a function of t, and of the symbols if there are any, with the functions of a library."""
     code = _Code(number, literal)
     result = code.operand(expr)
     body = "".join(f"    {name} = {operation}\n" for operation, name in code.lines.items())
-    source = f"def coefficient(t):\n{body}    return {result}\n"
-    scope: dict[str, Any] = {**functions, **({} if constants is None else constants)}
+    arguments = ", ".join(["t", *(symbol.name for symbol in symbols)])
+    source = f"def coefficient({arguments}):\n{body}    return {result}\n"
+    scope: dict[str, Any] = {"inf": math.inf, **functions, **({} if constants is None else constants)}
     exec(source, scope)  # of names that this module makes and numbers alone
-    function: ArrayFunction = scope["coefficient"]
+    function: Callable[..., Any] = scope["coefficient"]
     function.__doc__ = source
     return function
 
@@ -151,6 +164,8 @@ class _Code:
             return f"({literal})" if literal.startswith("-") else literal
         if expr == t:
             return "t"
+        if expr.is_Symbol and expr != u:
+            return str(expr.name)
         if expr == u:
             return self._line("1 - t")
         if expr.is_Add:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Final
@@ -29,8 +29,10 @@ from sympy.functions.elementary.trigonometric import TrigonometricFunction
 from sympy.polys.domains import QQ
 from sympy.polys.rings import PolyElement, PolyRing
 
+from interpolants import enclosure
+from interpolants.enclosure import sign, value
 from interpolants.expression import t
-from interpolants.signs import Interval, Unknown, cells, enclosed, multiplied, plus, raised, sign
+from interpolants.pieces import resolved
 
 MAX_TERMS: Final = 400
 """Of a polynomial; beyond it an expression is left as it is."""
@@ -53,7 +55,11 @@ class TooComplex(Exception):  # noqa: N818 - not an error: the expression is the
 
 @functools.cache
 def simplified(expr: sp.Expr) -> sp.Expr:
-    """The expression with what cancels cancelled; as it stands where its normal form is too large."""
+    """The expression with what cancels cancelled; as it stands where its normal form is too large.
+
+    One with kinks is a Piecewise of smooth ones then.
+    """
+    expr = resolved(expr)
     if isinstance(expr, sp.Piecewise):
         return sp.Piecewise(*((simplified(piece), condition) for piece, condition in expr.args))
     normal_form = _normal_form(expr, functions_apart=False)
@@ -62,9 +68,16 @@ def simplified(expr: sp.Expr) -> sp.Expr:
     return expr if normal_form is None else normal_form
 
 
-def _normal_form(expr: sp.Expr, functions_apart: bool) -> sp.Expr | None:
+@functools.cache
+def decaying(expr: sp.Expr) -> sp.Expr:
+    """The normal form in exponentials that decay, exp(-u) for u > 0, which do not overflow."""
+    normal_form = _normal_form(expr, functions_apart=False, decays=True)
+    return expr if normal_form is None else normal_form
+
+
+def _normal_form(expr: sp.Expr, functions_apart: bool, decays: bool = False) -> sp.Expr | None:
     try:
-        field = _Field(expr, functions_apart)
+        field = _Field(expr, functions_apart, decays)
         product = field.value(expr)
         if sum(map(len, product.powers)) > max(MIN_SWELL, sp.count_ops(expr)):
             return None
@@ -76,6 +89,9 @@ def _normal_form(expr: sp.Expr, functions_apart: bool) -> sp.Expr | None:
 @functools.cache
 def is_zero(expr: sp.Expr) -> bool:
     """Whether the expression is proved to be zero at all t in (0, 1): its normal form is. False is no proof."""
+    expr = resolved(expr)
+    if isinstance(expr, sp.Piecewise):
+        return all(is_zero(piece) for piece, _ in expr.args)
     try:
         return not _Field(expr).value(expr).coefficient
     except TooComplex:
@@ -112,26 +128,29 @@ def _collected(coefficient: Any, powers: dict[PolyElement, Fraction]) -> _Produc
 class _Field:
     """The generators of one expression, and arithmetic with them.
 
-    With ``functions_apart`` every function is a generator of its own, related to no other: smaller polynomials.
+    With ``functions_apart`` every function is a generator of its own, related to no other: smaller polynomials. With
+    ``decays`` the exponentials among the generators are below 1.
     """
 
-    def __init__(self, expr: sp.Expr, functions_apart: bool = False) -> None:
+    def __init__(self, expr: sp.Expr, functions_apart: bool = False, decays: bool = False) -> None:
         self._exponents, self._angles = _Basis(), _Basis()
         if not functions_apart:
             for function in expr.atoms(sp.Function, sp.Pow, type(sp.E)):
                 self._collect(function)
         self._exponents.settle()
+        if decays:
+            self._exponents.reverse(lambda g: bool(value(g, sp.Rational(1, 2)) > 0))
         self._angles.settle()
         self.generators: list[sp.Expr] = [t]
         self._roots: dict[tuple[PolyElement, int], PolyElement] = {}
         self._opaque: dict[sp.Expr, PolyElement] = {}
         self._signs: dict[PolyElement, int] = {}
+        self._turned: dict[PolyElement, bool] = {}
         self._tangents: dict[int, sp.Expr] = {}
         self._values: dict[sp.Expr, _Product] = {}
         self._products = 0
         size = 1 + len(self._exponents.generators) + len(self._angles.generators) + SPARE_GENERATORS
         self.ring = PolyRing([f"x{i}" for i in range(size)], QQ, "lex")
-        self._on_cells: dict[int, Interval] = {}
         self._exponential = {g: self._new(sp.exp(g)) for g in self._exponents.generators}
         self._tangent = {}
         for g in self._angles.generators:
@@ -177,7 +196,7 @@ class _Field:
         if isinstance(expr, sp.exp) or expr.is_Pow or expr == sp.E:
             return self._exp(expr)
         if isinstance(expr, HyperbolicFunction):
-            return self.value(expr.rewrite(sp.exp))
+            return self.value(expr.rewrite(sp.exp, deep=False))  # not what is inside: of waves it would be complex
         if isinstance(expr, TrigonometricFunction):
             return self._trigonometric(expr)
         if isinstance(expr, (sp.Abs, sp.sign)) and (product := self._positive(expr.args[0])):
@@ -254,7 +273,7 @@ class _Field:
     def _upright(self, base: PolyElement) -> bool:
         """Whether cos(g / 2) is positive for every angle in it: a power is written with as many powers of that."""
         return all(
-            base.degree(self.ring.gens[i]) <= 0 or _is_positive(sp.cos(g / 2)) for i, g in self._tangents.items()
+            base.degree(self.ring.gens[i]) <= 0 or sign(sp.cos(g / 2)).value == 1 for i, g in self._tangents.items()
         )
 
     def _sum(self, products: list[_Product]) -> _Product:
@@ -321,7 +340,7 @@ class _Field:
         for found, multiplicity in factors:
             factor = self.ring.from_dict(dict(found))  # sympy keeps the hash of what a polynomial was made from
             base, exponent = owner.get(factor, (factor, 1))
-            if self._sign(base) == -1 or (self._sign(base) == 0 and base.LC < 0):
+            if self._is_to_be_turned(base):
                 base, coefficient = -base, coefficient * (-1) ** multiplicity
             powers[base] = powers.get(base, Fraction(0)) + Fraction(multiplicity, exponent)
         return _collected(coefficient, powers)
@@ -332,33 +351,19 @@ class _Field:
             self._signs[polynomial] = self._find_sign(polynomial)
         return self._signs[polynomial]
 
+    def _is_to_be_turned(self, polynomial: PolyElement) -> bool:
+        """Whether minus the polynomial is written: where it looks negative, so that what is written looks positive."""
+        if polynomial not in self._turned:
+            looks = enclosure.looks(self._to_expr(polynomial))
+            self._turned[polynomial] = looks == {-1} if looks in ({1}, {-1}) else polynomial.LC < 0
+        return self._turned[polynomial]
+
     def _find_sign(self, polynomial: PolyElement) -> int:
         if _generators(polynomial) == (0,) and polynomial.degree() <= MAX_STURM_DEGREE:  # exactly, by Sturm's theorem
             in_t = sp.Poly(self._to_expr(polynomial), t)
             roots = in_t.count_roots(0, 1) - sum(in_t.eval(end) == 0 for end in (0, 1))
             return 0 if roots else int(sp.sign(in_t.eval(sp.Rational(1, 2))))
-        try:
-            return sign(lambda time: self._enclosed(polynomial, time))
-        except Unknown:
-            return 0
-
-    def _enclosed(self, polynomial: PolyElement, time: Interval) -> Interval:
-        total: Interval | None = None
-        for monomial, coefficient in polynomial.terms():
-            term = enclosed(QQ.to_sympy(coefficient), time)
-            for index, exponent in enumerate(monomial):
-                if exponent:
-                    term = multiplied(term, raised(self._generator_on(index, time), exponent))
-            total = term if total is None else plus(total, term)
-        assert total is not None
-        return total
-
-    def _generator_on(self, index: int, time: Interval) -> Interval:
-        if time is not cells():
-            return enclosed(self.generators[index], time)
-        if index not in self._on_cells:
-            self._on_cells[index] = enclosed(self.generators[index], time)
-        return self._on_cells[index]
+        return sign(self._to_expr(polynomial)).value
 
     # Normal form to expression
 
@@ -480,15 +485,6 @@ def _factor_list(terms: frozenset[tuple[tuple[int, ...], Any]]) -> tuple[Any, li
     return QQ.convert(content), [(tuple(factor.terms()), multiplicity) for factor, multiplicity in factors]
 
 
-@functools.cache
-def _is_positive(expr: sp.Expr) -> bool:
-    """Whether it is proved to be, on (0, 1)."""
-    try:
-        return sign(lambda time: enclosed(expr, time)) == 1
-    except Unknown:
-        return False
-
-
 def _generators(polynomial: PolyElement) -> tuple[int, ...]:
     """Of which generators a polynomial is made."""
     return tuple(i for i in range(len(polynomial.ring.gens)) if any(monomial[i] for monomial in polynomial))
@@ -602,6 +598,13 @@ class _Basis:
         self.generators.append(whole * unit)
         for argument, number in group.items():
             self._multiples[argument].append((whole * unit, int(number / whole)))
+
+    def reverse(self, chosen: Callable[[sp.Expr], bool]) -> None:
+        """Take -g for each generator g that is chosen."""
+        sides = {g: -1 if chosen(g) else 1 for g in self.generators}
+        self.generators = [sides[g] * g for g in self.generators]
+        for argument, found in self._multiples.items():
+            self._multiples[argument] = [(sides[g] * g, sides[g] * n) for g, n in found]
 
     def multiples(self, argument: sp.Expr) -> list[tuple[sp.Expr, int]] | None:
         """The argument as a sum of whole multiples of generators; None where it is not in the set."""

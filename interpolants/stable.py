@@ -9,6 +9,7 @@ from __future__ import annotations
 import sympy as sp
 from sympy.codegen.cfunctions import expm1
 
+from interpolants.enclosure import value
 from interpolants.expression import t
 from interpolants.simplify import addition_theorem, is_wave, phase
 
@@ -44,7 +45,7 @@ def _exponential_difference(first: sp.Expr, second: sp.Expr) -> sp.Expr | None:
         if ratio.func is not sp.exp:
             return None
         exponent = sp.factor(sp.expand(ratio.args[0]))
-        if exponent.subs(t, sp.Rational(1, 2)).evalf() <= 0:
+        if value(exponent, sp.Rational(1, 2)) <= 0:
             return -base * expm1(exponent)
     return None
 

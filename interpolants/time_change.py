@@ -41,6 +41,7 @@ _INSIDE: Final = 2.0**-53  # from an end; there the derivative is taken that may
 _FURTHER: Final = 2.0**-26  # from the data, where it is that or oo/oo and tau, rounded next to 1, is too coarse
 _LOWEST, _HIGHEST = -710.0, 40.0  # of the logit of time: past them exp overflows, and 1 - t is lost in rounding
 _MAX_STEPS: Final = 200
+_NEIGHBOURS: Final = 8  # units in the last place by which a time may be off
 _MAX_OPERATIONS: Final = 80
 _MAX_POWER: Final = 4
 
@@ -452,6 +453,7 @@ def time_at_log_snr(path: Path, log_snr: Tensor) -> Tensor:
     Raises:
         TypeError: If ``log_snr`` is not a floating point tensor.
         ValueError: If ``path`` is in the paper's time.
+        ArithmeticError: If a time that was found has not the log-SNR that was asked for.
     """
     _check_direction(path, "time_at_log_snr: path")
     if not isinstance(log_snr, Tensor) or not log_snr.is_floating_point():
@@ -480,32 +482,52 @@ class _TimeAtLogSNR(torch.autograd.Function):
 
 def _solve(path: Path, log_snr: Tensor) -> Tensor:
     """Newton's method on the logit of time, in which the log-SNR is close to linear next to both ends; bisection
-    wherever a step does not halve the one before it. The last step is taken in time itself.
+    wherever a step leaves the bracket or does not halve the one before it. The last step is taken in time itself.
     """
     log_snr_at, slope_at = path.log_snr.kernel, _slope(path).kernel
     wanted = log_snr.nan_to_num()
     low, high = torch.full_like(wanted, _LOWEST), torch.full_like(wanted, _HIGHEST)
     logit = (wanted / 2).clamp(_LOWEST, _HIGHEST)
     last = torch.full_like(wanted, _HIGHEST - _LOWEST)  # no step leads far from where the answer is
-    found = torch.zeros_like(wanted, dtype=torch.bool)
+    lowest, highest = _log_snr_range(path)
+    found = (wanted <= lowest) | (wanted >= highest)  # at the ends
     for _ in range(_MAX_STEPS):
         time = torch.sigmoid(logit)
         excess = log_snr_at(time) - wanted
         low, high = torch.where(excess < 0, logit, low), torch.where(excess > 0, logit, high)
-        newton = excess * slope_at(time) / (time * (1 - time))
-        moved = torch.where(newton.abs() <= last / 2, logit - newton, (low + high) / 2)
-        moved = torch.where(found, logit, moved)
+        in_time = excess * slope_at(time)
+        newton = in_time / (time * (1 - time))
+        is_safe = (newton.abs() <= last / 2) & (logit - newton >= low) & (logit - newton <= high)
+        moved = torch.where(is_safe, logit - newton, (low + high) / 2)
+        moved = torch.where(found | (excess == 0), logit, moved)
         last, logit = (moved - logit).abs(), moved
-        found = (last <= 1e-8) | ((torch.sigmoid(logit) - time).abs() <= 2.0**-52 * time)
+        are_neighbours = torch.sigmoid(high) - torch.sigmoid(low) <= 2.0**-53 * time
+        found = found | (last <= 1e-8) | are_neighbours | ((in_time.abs() <= 2.0**-53 * time) & (time < 1))
         if bool(found.all()):
             break
     time = torch.sigmoid(logit)
-    polished = time - (log_snr_at(time) - wanted) * slope_at(time)
-    time = torch.where(polished.isfinite(), polished, time).clamp(0, 1)
-    lowest, highest = _log_snr_range(path)
+    excess = log_snr_at(time) - wanted
+    polished = (time - excess * slope_at(time)).clamp(0, 1)
+    better = (log_snr_at(polished) - wanted).abs() <= excess.abs()
+    time = torch.where(better, polished, time)
     time = torch.where(log_snr <= lowest, 0.0, torch.where(log_snr >= highest, 1.0, time))
+    _check_found(path, wanted, time)
     result: Tensor = torch.where(log_snr.isnan(), log_snr, time)
     return result
+
+
+def _check_found(path: Path, wanted: Tensor, time: Tensor) -> None:
+    """Raise ArithmeticError unless each log-SNR lies between those of two times next to the one that was found."""
+    step = _NEIGHBOURS * torch.finfo(time.dtype).eps
+    before, after = (path.log_snr.kernel((time * (1 + side * step)).clamp(0, 1)) for side in (-1, 1))
+    rounding = step * wanted.abs()
+    wrong = ~((before - rounding <= wanted) & (wanted <= after + rounding)) & (time > 0) & (time < 1)
+    if bool(wrong.any()):
+        asked, got = wanted[wrong][0].item(), time[wrong][0].item()
+        raise ArithmeticError(
+            f"time_at_log_snr: found no time at which the log-SNR of {path.name} is {asked:.6g}: "
+            f"at t = {got:.6g} it is {path.log_snr(got):.6g}."
+        )
 
 
 # Functions of one path

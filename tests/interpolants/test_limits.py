@@ -62,7 +62,7 @@ def test_leading_powers_are_those_found_by_hand(expr, end, coefficient, power):
 
 @pytest.mark.parametrize("expr", [log(t), t * log(t), exp(-1 / t), t**2 * (1 + log(t) / 10**13)], ids=str)
 def test_what_is_no_power_of_the_distance_is_refused(expr):
-    with pytest.raises(ArithmeticError, match=r"is no power of the distance to t = 0, and no limit was found"):
+    with pytest.raises(ArithmeticError, match="no power"):
         leading(expr, 0)
 
 
@@ -116,12 +116,20 @@ def test_a_number_that_is_reached_slowly_is_that_number_where_fifteen_digits_of_
     assert limit(expr, 0) == number
 
 
-@pytest.mark.parametrize("expr", ["1 + 1/(1-log(t))", "1/2 - 48/(1-log(t))", "1/2 - 66/(1-log(t))", "sqrt(t-1)"])
-def test_what_is_no_power_and_no_logarithm_is_not_established(expr):
-    """Next to the end the second and the third cross zero: neither growth nor decay is then that of the limit."""
-    for sign in (1, -1):
-        with pytest.raises(ArithmeticError, match="no limit was found"):
-            limit(sign * parse(expr), 0)
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("1 + 1/(1-log(t))", 1), ("1/2 - 48/(1-log(t))", R(1, 2)), ("1/2 - 70/(1-log(t))", R(1, 2))],
+)
+def test_what_is_approached_as_slowly_as_by_a_logarithm(text, expected):
+    """At every distance that a computer has, the second and the third are far from their limit, and below 0."""
+    assert limit(parse(text), 0) == expected
+    assert limit(-parse(text), 0) == -expected
+
+
+@pytest.mark.parametrize("text", ["sqrt(t-1)", "sin(1/t)", "log(1-log(t)) - log(2-log(t))", "t**2*sin(1/t)/t**2"])
+def test_what_has_no_limit_or_none_that_is_established(text):
+    with pytest.raises(ArithmeticError, match="no limit was found"):
+        limit(parse(text), 0)
 
 
 @pytest.mark.parametrize(
@@ -142,46 +150,14 @@ def test_a_limit_that_is_a_simple_number_is_that_number():
     assert float(coefficient) == pytest.approx(1e30 * 2**0.5, rel=1e-14)
 
 
-def test_zeros_of_every_order_by_taylor_up_to_the_eighth_and_by_evaluation_beyond():
+def test_zeros_of_high_order():
     assert leading(t - sp.sin(t), 0) == (sp.Rational(1, 6), 3)
     assert leading(1 - t - sp.sin(1 - t), 1) == (sp.Rational(1, 6), 3)
     assert leading(sp.sin(t - 1) - (t - 1), 1) == (sp.Rational(1, 6), 3)
     cosine = 1 - t**2 / 2 + t**4 / 24 - t**6 / 720
     assert leading(sp.cos(t) - cosine, 0) == (sp.Rational(1, 40320), 8)
-    coefficient, power = leading(sp.sin(t) - (t - t**3 / 6 + t**5 / 120 - t**7 / 5040), 0)
-    assert power == 9
-    assert coefficient.is_Float
-    assert float(coefficient) == pytest.approx(1 / 362880, rel=1e-14)
-
-
-@pytest.mark.parametrize("power", [sp.Rational(3, 7), sp.Rational(-1, 2), sp.Integer(2), sp.Rational(999, 1000)])
-def test_the_exponent_that_two_evaluations_imply(power):
-    with mpmath.workdps(800):
-        exponent = mpmath.mpf(int(power.p)) / int(power.q)
-        near, nearer = (3 * mpmath.mpf(10) ** (-d * exponent) for d in (40, 80))
-        assert limits._power(t, near, nearer, 0) == power
-        for bad in (
-            (near, near * 2 + 1),
-            (mpmath.inf, nearer),
-            (near, mpmath.inf),
-            (mpmath.mpf(0), nearer),
-            (near, mpmath.mpf(0)),
-        ):
-            with pytest.raises(ArithmeticError, match="is no power of the distance to t = 0"):
-                limits._power(t, *bad, 0)
-
-
-def test_a_rational_is_recognised_at_twenty_five_digits_and_not_at_twenty():
-    with mpmath.workdps(800):
-        third, tiny = mpmath.mpf(1) / 3, mpmath.mpf(10)
-        assert limits._recognised(third) == sp.Rational(1, 3)
-        assert limits._recognised(-7 * third + tiny**-27) == sp.Rational(-7, 3)
-        assert limits._recognised(third + tiny**-20).is_Float
-        assert limits._recognised(mpmath.pi + 0).is_Float
-        assert limits._recognised(mpmath.pi * tiny**-30).is_Float
-        assert limits._recognised(1000 + third * 0) == 1000
-        assert limits._recognised(mpmath.mpf(1) / 1009).is_Float
-        assert float(limits._recognised(mpmath.pi + 0)) == pytest.approx(float(sp.pi), rel=1e-16)
+    sine = t - t**3 / 6 + t**5 / 120 - t**7 / 5040
+    assert leading(sp.sin(t) - sine, 0) == (sp.Rational(1, 362880), 9)
 
 
 @pytest.mark.parametrize(
@@ -195,11 +171,6 @@ def test_a_rational_is_recognised_at_twenty_five_digits_and_not_at_twenty():
 )
 def test_what_is_small_or_grows_slowly_is_not_taken_for_zero_or_finite(expr, end, expected):
     assert limit(expr, end) == expected
-
-
-def test_a_limit_that_is_too_slow_to_be_confirmed_is_refused():
-    with pytest.raises(ArithmeticError, match="no limit was found"):
-        limit(parse("1/2 - 70/(1-log(t))"), 0)
 
 
 def test_a_large_number_is_not_taken_for_a_rational():
@@ -221,7 +192,9 @@ def test_a_zero_that_no_normal_form_shows_is_one(zero):
     """Nested roots, and an identity of Gauss: to any number of digits they are 0."""
     assert limit(zero + sin(t), 0) == 0
     assert leading((zero + t) / t**2, 0) == (1, -1)
-    assert leading((zero + sin(t)) * (2 + t), 0) == (2, 1)
+    coefficient, power = leading((zero + sin(t)) * (2 + t), 0)
+    assert power == 1
+    assert abs(sp.N(coefficient - 2, 50)) < 1e-45
     assert leading(sqrt(zero + t**2), 0) == (1, 1)
     assert limit((zero - t) / t**2, 0) == -sp.oo
 

@@ -247,8 +247,10 @@ UNKNOWN = UNCLEAR.subs(sp.exp(t), sp.Function("f")(t))
         (sp.sign(1 - t / 2), 1),
         (sp.sign(t / 2 - 1), -1),
         (sp.Abs(sp.cos(t)), sp.cos(t)),
-        (sp.Abs(sp.sin(t) - R(4, 5)), sp.Abs(sp.sin(t) - R(4, 5))),
-        (sp.Abs(sp.expand((t + 1) * (2 * t - 1))), (t + 1) * sp.Abs(2 * t - 1)),
+        (
+            sp.Abs(sp.expand((t + 1) * (2 * t - 1))),
+            sp.Piecewise(((t + 1) * (1 - 2 * t), t <= R(1, 2)), ((t + 1) * (2 * t - 1), True)),
+        ),
         (sp.Abs(NOUGHT), 0),
         (sp.sign(NOUGHT), 0),
         (sp.Abs(NEARLY_ZERO), NEARLY_ZERO),

@@ -1,0 +1,104 @@
+"""Functions of time with kinks, as smooth pieces: |g|, sign(g), Max and Min change where an argument changes its sign.
+
+Within a piece each of them is what it is of arguments of one sign, and a Dirac delta, the slope of a jump, is 0.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from typing import Final
+
+import sympy as sp
+
+from interpolants.enclosure import roots, sign, value
+from interpolants.expression import t
+
+KINKS: Final = (sp.Abs, sp.sign, sp.Max, sp.Min, sp.Heaviside, sp.DiracDelta, sp.Piecewise)
+
+Piece = tuple[sp.Expr, sp.Expr, sp.Expr]
+"""An expression, and the times from which and up to which it holds."""
+
+
+@functools.cache
+def resolved(expr: sp.Expr) -> sp.Expr:
+    """The expression as a Piecewise of smooth ones with conditions t <= c, or as one of them.
+
+    Kinks whose places are not found stay as they are.
+    """
+    if not expr.has(*KINKS):
+        return expr
+    found = pieces(expr)
+    if len({piece for piece, _, _ in found}) == 1:
+        return found[0][0]
+    conditions = [*(t <= high for _, _, high in found[:-1]), True]
+    return sp.Piecewise(*((piece, c) for (piece, _, _), c in zip(found, conditions, strict=True)), evaluate=False)
+
+
+def pieces(*exprs: sp.Expr) -> list[tuple[sp.Expr, ...]]:
+    """(*pieces of the expressions, low, high) for each part of (0, 1) in which all of them are smooth."""
+    times = sorted({time for expr in exprs for time in _changes(expr)}, key=lambda c: sp.N(c, 30))
+    parts = itertools.pairwise((sp.S.Zero, *times, sp.S.One))
+    return [(*(_on(expr, low, high) for expr in exprs), low, high) for low, high in parts]
+
+
+def _changes(expr: sp.Expr) -> set[sp.Expr]:
+    changes: set[sp.Expr] = set()
+    for part in sp.preorder_traversal(expr):
+        if isinstance(part, sp.Piecewise):
+            for _, condition in part.args[:-1]:
+                changes |= set(_roots(condition.lhs - condition.rhs))
+        elif isinstance(part, KINKS):
+            for argument in _arguments(part):
+                changes |= set(_roots(argument))
+    return changes
+
+
+def _arguments(part: sp.Expr) -> list[sp.Expr]:
+    """What changes its sign where the function has a kink."""
+    if isinstance(part, (sp.Max, sp.Min)):
+        return [a - b for a, b in itertools.combinations(part.args, 2)]
+    return [part.args[0]]
+
+
+@functools.cache
+def _roots(expr: sp.Expr) -> tuple[sp.Expr, ...]:
+    """Where the expression changes its sign in (0, 1), as far as that is found: exactly, or to 50 digits."""
+    if not expr.has(t) or sign(expr).value:
+        return ()
+    if expr.has(*KINKS):
+        inner = {root for e, low, high in pieces(expr) for root in _roots(e) if low < root < high}
+        return tuple(inner | {high for _, _, high in pieces(expr)[:-1]})
+    if expr.is_polynomial(t) and sp.degree(expr, t) == 1:
+        root = sp.solve(expr, t)[0]
+        return (root,) if 0 < root < 1 else ()
+    if not (expr.is_polynomial(t) and all(c.is_Rational for c in sp.Poly(expr, t).all_coeffs())):
+        return roots(expr)
+    found = [root for root, power in sp.Poly(expr, t).real_roots(multiple=False) if power % 2]
+    return tuple(root if not root.has(sp.CRootOf) else sp.Rational(root.evalf(50)) for root in found if 0 < root < 1)
+
+
+def _on(expr: sp.Expr, low: sp.Expr, high: sp.Expr) -> sp.Expr:
+    """The expression between two neighbouring times of change."""
+    if not expr.has(*KINKS):
+        return expr
+    if isinstance(expr, sp.Piecewise):
+        middle = (low + high) / 2
+        return next(_on(piece, low, high) for piece, condition in expr.args if condition.subs(t, middle) == sp.true)
+    arguments = [_on(argument, low, high) for argument in expr.args]
+    if isinstance(expr, (sp.Max, sp.Min)):
+        return functools.reduce(
+            lambda a, b: a if (_sign(a - b, low, high) > 0) == isinstance(expr, sp.Max) else b, arguments
+        )
+    if not isinstance(expr, KINKS):
+        return expr.func(*arguments)
+    side = _sign(arguments[0], low, high)
+    values = {sp.Abs: side * arguments[0], sp.sign: side, sp.Heaviside: (1 + side) / 2, sp.DiracDelta: 0}
+    return sp.sympify(values[expr.func])
+
+
+def _sign(expr: sp.Expr, low: sp.Expr, high: sp.Expr) -> sp.Integer:
+    """The sign between two neighbouring changes of it."""
+    middle = sp.Rational(((low + high) / 2).evalf(20))
+    ball = value(expr, middle)
+    return sp.Integer(int(ball > 0) - int(ball < 0))

@@ -1,0 +1,73 @@
+"""Kinks: pieces against evaluation, paths with kinks against their own halves, and the ledger of them."""
+
+import mpmath
+import numpy as np
+import pytest
+import sympy as sp
+
+import interpolants as ip
+from interpolants.expression import parse, t
+from interpolants.pieces import pieces, resolved
+
+R = sp.Rational
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["abs(t-1/2)", "abs(t**2-1/5)*t", "Max(t, 1-t**2)", "Min(1/2, t, 1-t)", "sqrt((sin(t)-0.5)**2)",
+     "abs(abs(t-1/2)-1/4)",
+     "exp(-abs(3*t-1))", "abs(t+1)", "abs(exp(t)-2)+Max(t**3, 1/8)", "abs(t**5-t/3-1/9)"],
+)  # fmt: skip
+def test_pieces_are_the_function(text):
+    expr = parse(text)
+    found = resolved(expr)
+    assert not any(piece.has(sp.Abs, sp.Max, sp.Min) for piece, _, _ in pieces(expr))
+    exact = sp.lambdify(t, expr, "mpmath")
+    for time in np.linspace(0.003, 0.997, 41):
+        got = sp.lambdify(t, found.subs(t, sp.Rational(*float(time).as_integer_ratio())), "mpmath")(0)
+        assert abs(got - exact(mpmath.mpf(time))) < 1e-12
+
+
+def test_slopes_and_jumps_within_the_pieces():
+    slope = resolved(sp.diff(sp.Abs(t - R(1, 2)), t))
+    assert [slope.subs(t, time) for time in (R(1, 4), R(3, 4))] == [-1, 1]
+    assert resolved(sp.diff(sp.Abs(t - R(1, 2)), t, 2)) == 0
+    assert resolved(sp.sign(1 + t)) == 1
+    assert resolved(sp.DiracDelta(t - 1)) == 0
+
+
+KINKED = [
+    ("t", "(1-t)*(1+sqrt((t-0.5)**2))"), ("t", "sqrt((1-t)**2)"), ("t", "(1-t)*(1+sqrt((sin(t)-0.5)**2)/4)"),
+    ("t+sqrt((t-sqrt(5)/5)**2)/3-sqrt(5)/15", "1-t"), ("Max(t**2, t/2)", "1-t"), ("t", "Min(1-t/2, 2-2*t)"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("alpha", "sigma"), KINKED)
+def test_a_path_with_kinks_has_a_ledger_and_its_coefficients_are_those_of_its_smooth_parts(alpha, sigma):
+    path = ip.Path(alpha, sigma)
+    assert path.undecided == ()
+    ledger = ip.prove(path)
+    # The place of the kink of |sin t - 1/2| is known to 50 digits, and that of its square's composition to as many.
+    assert {entry.status for entry in ledger.entries} <= ({"proved", "bounded", "undecided"} if "sin" in sigma else {"proved"})
+    exact = [sp.lambdify(t, parse(text), "mpmath") for text in (alpha, sigma)]
+    with mpmath.workdps(40):
+        for time in (0.07, 0.31, 0.449, 0.62, 0.71, 0.93):
+            at, h = mpmath.mpf(time), mpmath.mpf(10) ** -15
+            a, s = (f(at) for f in exact)
+            da, ds = ((f(at + h) - f(at - h)) / (2 * h) for f in exact)
+            w = da * s - a * ds
+            assert path.wronskian(time) == pytest.approx(float(w), rel=1e-12)
+            assert path.log_snr(time) == pytest.approx(float(2 * mpmath.log(a / s)), rel=1e-12)
+            assert path.conversion("velocity", "score")[1](time) == pytest.approx(float(a / (s * w)), rel=1e-12)
+
+
+def test_a_kink_that_lets_the_log_snr_fall_is_refused():
+    with pytest.raises(ValueError, match="log-SNR must increase"):
+        ip.Path("t", "(1-t)*(1+9*sqrt((t-0.5)**2))")
+
+
+@pytest.mark.parametrize(("alpha", "sigma"), KINKED[:2])
+def test_a_change_of_time_and_the_paper_s_time_take_the_kinks_along(alpha, sigma):
+    path = ip.Path(alpha, sigma)
+    assert path.after("t**2").sigma(0.6) == pytest.approx(path.sigma(0.36), rel=1e-14)
+    assert path.in_paper_time().d_sigma(0.25) == pytest.approx(-path.d_sigma(0.75), rel=1e-14)
