@@ -31,7 +31,7 @@ PROVE: Final = """examples:
   %(prog)s "t**p" "1-t**p" --parameter p=2
   %(prog)s vp --latex
 
-exit codes: 0 every identity holds; 1 one failed; 2 wrong input; 130 interrupted
+exit codes: 0 no identity failed; 1 one failed; 2 wrong input; 130 interrupted
 """
 EXPLORE: Final = """examples:
   %(prog)s
@@ -178,9 +178,9 @@ def _coloured(ledger: Ledger) -> str:
     """The ledger as text, with the status of each identity in its colour where there are colours."""
     from interpolants.terminal import GREEN, RED, YELLOW, paint
 
-    colours = {"proved": GREEN, "bounded": YELLOW, "failed": RED}
+    colours = {"proved": GREEN, "bounded": YELLOW, "undecided": YELLOW, "failed": RED}
     summary, *lines = str(ledger).splitlines()
-    for place, entry in enumerate(ledger.entries):
+    for place, entry in enumerate(ledger.entries, len(ledger.undecided)):
         head, status, note = lines[place].partition(f"  {entry.status}")
         lines[place] = f"{head}  {paint(status.strip(), colours[entry.status], sys.stdout)}{note}"
     return "\n".join([summary, *lines])

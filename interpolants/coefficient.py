@@ -14,7 +14,7 @@ import sympy as sp
 import torch
 from torch import Tensor
 
-from interpolants.compile import compiled
+from interpolants.compile import compiled, error
 from interpolants.enclosure import UndecidedWarning, is_nonnegative, value
 from interpolants.limits import leading, limit
 from interpolants.stable import stable
@@ -76,6 +76,16 @@ class Coefficient:
             ArithmeticError: If it is no power of s there, such as the log-SNR.
         """
         return leading(self.expr, end)
+
+    def error(self, dtype: str = "float64", times: int = 2000) -> float:
+        """The largest error of ``c(t)``, in units in the last place of ``dtype``, measured against rigorous values.
+
+        Args:
+            dtype: "float64" or "float32".
+            times: How many, a third of them spread over the logarithm of the distance to either end, down to 1e-40 and
+                2^-52; more next to each zero. At a pole inside (0, 1) nothing is measured.
+        """
+        return error(self.expr, dtype, times)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Coefficient) and self.expr == other.expr

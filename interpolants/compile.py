@@ -111,7 +111,7 @@ def sampled(expr: sp.Expr, times: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 def error(expr: sp.Expr, dtype: str = "float64", times: int = 2000) -> float:
     """The largest error of the compiled function, in units in the last place, at that many times all over (0, 1).
 
-    Half of the times are spread over the logarithm of the distance to either end, and some about each zero.
+    A third of the times is spread over the logarithm of the distance to either end; there are more about each zero.
     """
     total, expr = 0.0, resolved(expr)
     function, kind = compiled(expr, "numpy"), np.dtype(dtype).type

@@ -25,6 +25,7 @@ import flint
 import mpmath
 import sympy as sp
 from flint import arb, arb_series, fmpq
+from sympy.core.function import AppliedUndef
 
 from interpolants.expression import t
 from interpolants.printer import ArrayFunction, function_of
@@ -36,6 +37,7 @@ PRECISIONS: Final = (192, 768, 3072, 12288)
 ACCURATE: Final = 100
 """Correct bits of a value that is accurate enough."""
 UNIT: Final = (sp.S.Zero, sp.S.One)
+WITHOUT_VALUES: Final = (AppliedUndef, sp.Derivative, sp.Subs)
 FEW_CELLS, MAX_CELLS = 16, 2000
 """Cells that are looked at before the ends are expanded, and before a question is left undecided."""
 _LOOKS: Final = tuple(sp.Rational(k, 1024) for k in (1, 300, 512, 700, 1023))
@@ -116,6 +118,8 @@ def constant(expr: sp.Expr) -> arb:
 
 @functools.lru_cache(maxsize=8192)
 def _constant(expr: sp.Expr, bits: int) -> arb:
+    if expr.has(*WITHOUT_VALUES):
+        return arb.nan()
     if expr.is_Rational:
         return arb(fmpq(int(expr.p), int(expr.q)))
     if expr == sp.pi:
@@ -403,6 +407,8 @@ def _bisected(expr: sp.Expr, low: sp.Rational, high: sp.Rational, settled: Calla
     """The one answer of ``settled`` on all of (low, high), or two that differ, each with a time at which it holds."""
     from interpolants.expansion import near  # which encloses by this module
 
+    if expr.has(*WITHOUT_VALUES):
+        return Sign(0)
     seen = {time: settled(value(expr, time, bits=1)) for time in (low + (high - low) * share for share in _LOOKS)}
     found = {answer: time for time, answer in seen.items() if answer}
     if len(found) > 1:

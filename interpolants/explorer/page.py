@@ -27,7 +27,7 @@ from interpolants.quantities import QUANTITIES
 
 TITLE: Final = "Path explorer"
 _POLICY: Final = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
-_SIGNS: Final = {"proved": "&#10003;", "bounded": "&#8776;", "failed": "&#10007;"}
+_SIGNS: Final = {"proved": "&#10003;", "bounded": "&#8776;", "undecided": "?", "failed": "&#10007;"}
 _QUANTITY: Final = {"velocity": "v", "score": "s", "noise": r"\text{noise}", "data": r"\text{data}"}
 
 
@@ -142,7 +142,7 @@ def ledger(ledger: Ledger) -> str:
     rows = "".join(
         f"<tr><td>{_badge(entry.status)}</td><th scope='row'>{html.escape(entry.name)}</th>"
         f"<td class='formula'>{formula(entry.statement)}</td><td class='number'>{entry.equations}</td>"
-        f"<td>{_remark(entry.bound, entry.counterexample)}</td></tr>"
+        f"<td>{_remark(entry.bound, entry.counterexample or entry.reason)}</td></tr>"
         for entry in ledger.entries
     )
     return _panel(
@@ -290,7 +290,7 @@ def _badge(status: str) -> str:
     return f'<span class="badge {status}">{_SIGNS[status]} {status}</span>'
 
 
-def _remark(bound: float | None, counterexample: str | None) -> str:
-    if counterexample is not None:
-        return html.escape(counterexample)
+def _remark(bound: float | None, why: str | None) -> str:
+    if why is not None:
+        return html.escape(why)
     return "" if bound is None else f"the difference is below {bound:.1e}"

@@ -48,7 +48,9 @@ def test_a_path_with_kinks_has_a_ledger_and_its_coefficients_are_those_of_its_sm
     assert path.undecided == ()
     ledger = ip.prove(path)
     # The place of the kink of |sin t - 1/2| is known to 50 digits, and that of its square's composition to as many.
-    assert {entry.status for entry in ledger.entries} <= ({"proved", "bounded", "undecided"} if "sin" in sigma else {"proved"})
+    assert {entry.status for entry in ledger.entries} <= (
+        {"proved", "bounded", "undecided"} if "sin" in sigma else {"proved"}
+    )
     exact = [sp.lambdify(t, parse(text), "mpmath") for text in (alpha, sigma)]
     with mpmath.workdps(40):
         for time in (0.07, 0.31, 0.449, 0.62, 0.71, 0.93):

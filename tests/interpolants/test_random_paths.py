@@ -17,20 +17,24 @@ from trial_processes import outcomes
 import interpolants as ip
 from interpolants.expression import to_expr
 
-SEEDS = range(200)
+SEEDS = range(40)
 CHUNK = 4
 TIMES = [mpf("0.0123"), mpf("0.2"), mpf("0.37"), mpf("0.61803"), mpf("0.975")]
 LINEAR = Case(0, "by hand", "t", "1-t", {}, True)
 
 
 @pytest.mark.parametrize("first", SEEDS[::CHUNK])
-def test_the_engine_is_right_on_random_paths(first):
-    """A few coefficients at a few times; ``benchmarks/engine.py random`` looks at all of them, and at the ledger."""
+def test_random_texts_are_paths_or_not_as_many_digits_say(first):
+    """Nothing that is no path is accepted, no path is refused, no identity of one has failed.
+
+    ``benchmarks/engine.py random`` looks at the accuracy of all coefficients, at inverses, grids and durations too.
+    """
     cases = map(draw, SEEDS[first : first + CHUNK])
     wrong = [
         f"seed {outcome.case.seed}: {finding}; {outcome.case}"
         for outcome in outcomes(cases, seconds=10.0, jobs=1, thorough=False)
         for finding in outcome.findings
+        if finding.kind in {"accepted", "refused", "ledger"}
     ]
     assert not wrong, "\n".join(wrong)
 

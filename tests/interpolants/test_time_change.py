@@ -627,10 +627,10 @@ def test_time_at_log_snr_looks_at_the_path_a_few_times(name, looks, monkeypatch)
     got = time_at_log_snr(PATHS[name], values)
     assert len(seen) <= looks + 1  # and once to polish
     torch.testing.assert_close(PATHS[name].log_snr(got), values, rtol=0.0, atol=1e-11)
-    if high == math.inf:  # where neighbouring times are far apart in log-SNR the search ends with the digits of time
+    if high == math.inf:  # where neighbouring times are far apart in log-SNR the search ends, by bisection at worst
         seen.clear()
         time_at_log_snr(PATHS[name], torch.linspace(20.0, 70.0, 50, dtype=torch.float64))
-        assert len(seen) <= 10
+        assert len(seen) <= 40
 
 
 def test_time_at_log_snr_beyond_the_ends_is_the_end():
