@@ -265,9 +265,9 @@ class _Field:
             raise TooComplex
         coefficient = product.coefficient
         for integer, side in ((int(coefficient.numerator), 1), (int(coefficient.denominator), -1)):
-            for prime, multiplicity in sp.factorint(integer).items():
-                base = self.ring(prime)
-                powers[base] = powers.get(base, Fraction(0)) + side * multiplicity * exponent
+            for prime, multiplicity in sp.factorint(integer).items():  # sympy's numbers may be those of flint
+                base = self.ring(int(prime))
+                powers[base] = powers.get(base, Fraction(0)) + side * int(multiplicity) * exponent
         return _collected(QQ(1), powers)
 
     def _upright(self, base: PolyElement) -> bool:
@@ -342,7 +342,7 @@ class _Field:
             base, exponent = owner.get(factor, (factor, 1))
             if self._is_to_be_turned(base):
                 base, coefficient = -base, coefficient * (-1) ** multiplicity
-            powers[base] = powers.get(base, Fraction(0)) + Fraction(multiplicity, exponent)
+            powers[base] = powers.get(base, Fraction(0)) + Fraction(int(multiplicity), exponent)
         return _collected(coefficient, powers)
 
     def _sign(self, polynomial: PolyElement) -> int:

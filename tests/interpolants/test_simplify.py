@@ -365,3 +365,10 @@ def test_too_large_a_normal_form_is_no_proof_and_leaves_the_expression(limit, nu
     assert simplified(expr) == expr
     is_zero.cache_clear()
     simplified.cache_clear()
+
+
+def test_roots_of_integers_with_large_prime_factors():
+    """sympy factors large integers by its own numbers, which need not be Python's."""
+    prime = sp.nextprime(10**12)
+    root = simplified(sp.sqrt(prime**2 * sp.nextprime(10**13) * (1 + t)))
+    assert sp.N(root.subs(t, sp.Rational(1, 3)) ** 2 / (prime**2 * sp.nextprime(10**13)), 30) == pytest.approx(4 / 3)
