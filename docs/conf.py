@@ -51,7 +51,7 @@ nitpicky = True  # a reference that leads nowhere is an error, but to types of o
 nitpick_ignore_regex = [("py:class", r"(?!interpolants|models|training).*")]
 nb_execution_mode = "force"  # never from a cache: what a page shows is what the code says now
 nb_execution_raise_on_error = True
-nb_execution_timeout = 120
+nb_execution_timeout = 600
 nb_merge_streams = True
 logging.getLogger("traitlets").setLevel(logging.WARNING)  # of the kernels, a line for each page
 nb_render_markdown_format = "myst"
