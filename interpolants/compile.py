@@ -203,7 +203,7 @@ def _joined(
 
 @dataclass
 class _Reference:
-    """What is right, at times all over a part of (0, 1): the measure of every form."""
+    """The exact values at times all over a part of (0, 1), by which every form is measured."""
 
     expr: sp.Expr
     low: float

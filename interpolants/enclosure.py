@@ -28,7 +28,7 @@ from flint import arb, arb_series, fmpq
 from sympy.core.function import AppliedUndef
 
 from interpolants.expression import t
-from interpolants.printer import ArrayFunction, function_of
+from interpolants.printer import ArrayFunction, function_of, named_in
 
 PRECISION: Final = 128
 """Bits in which cells are enclosed."""
@@ -42,7 +42,7 @@ FEW_CELLS, MAX_CELLS = 16, 2000
 """Cells that are looked at before the ends are expanded, and before a question is left undecided."""
 _LOOKS: Final = tuple(sp.Rational(k, 1024) for k in (1, 300, 512, 700, 1023))
 ORDER: Final = 12
-"""Of the Taylor series by which a function is bounded."""
+"""Order of the Taylor series by which a function is bounded."""
 BOUND_PRECISION: Final = 160
 REMAINDER: Final = 1e-12
 """Of a series, at which a cell is small enough."""
@@ -80,26 +80,26 @@ def enclosed(expr: sp.Expr) -> ArrayFunction:
 @functools.lru_cache(maxsize=4096)
 def _enclosed(expr: sp.Expr, bits: int) -> ArrayFunction:
     constants: dict[str, arb] = {}
-
-    def name(number: arb) -> str:
-        constants[f"c{len(constants)}"] = number
-        return f"c{len(constants) - 1}"
-
     if not expr.has(t):
         value = constant(expr)
         return lambda time: value if isinstance(time, arb) else arb_series([value])
     try:
-        function = function_of(_in_waves(expr), constant, name, _FUNCTIONS, constants)
+        function = function_of(_in_waves(expr), constant, named_in(constants), _FUNCTIONS, constants)
     except ValueError:  # a function that is not known
-        return lambda time: arb.nan() if isinstance(time, arb) else arb_series([arb.nan()] * flint.ctx.cap)
+        return _nowhere
 
     def finite(time: Any) -> Any:
         try:
             return function(time)
         except ValueError:  # flint's series are not divided by what may vanish
-            return arb.nan() if isinstance(time, arb) else arb_series([arb.nan()] * flint.ctx.cap)
+            return _nowhere(time)
 
     return finite
+
+
+def _nowhere(time: Any) -> Any:
+    """A function that is not defined at any time."""
+    return arb.nan() if isinstance(time, arb) else arb_series([arb.nan()] * flint.ctx.cap)
 
 
 def _in_waves(expr: sp.Expr) -> sp.Expr:
@@ -162,7 +162,7 @@ def value(expr: sp.Expr, time: Any, bits: int = ACCURATE, precisions: Sequence[i
 
     Args:
         bits: How many are to be right.
-        precisions: Of the arithmetic, tried in turn until they are.
+        precisions: Bits of the arithmetic, tried in turn until they are.
     """
     if isinstance(expr, sp.Piecewise):
         exact = sp.Rational(*float(time).as_integer_ratio()) if isinstance(time, float) else sp.Rational(time)
@@ -226,10 +226,9 @@ def _absolute(x: Any) -> Any:
 
 
 def _sign(x: Any) -> Any:
-    ball = x if isinstance(x, arb) else x[0]
-    if ball > 0 or ball < 0:
-        return arb(1 if ball > 0 else -1)
-    return arb(0) if ball.is_zero() else arb(0, 1)
+    if isinstance(x, arb):
+        return arb(sign_of(x)) if sign_of(x) or x.is_zero() else arb(0, 1)
+    return arb_series([arb(sign_of(x[0]))] if sign_of(x[0]) else [arb(0, 1), arb.nan()])
 
 
 def _maximum(x: Any, y: Any) -> Any:
@@ -270,7 +269,7 @@ _OF_NUMBERS: Final[dict[str, Callable[..., arb]]] = {
 
 @dataclass(frozen=True)
 class Sign:
-    """What is decided of the sign of a function on an open interval.
+    """The sign of a function on an open interval, as far as it is decided.
 
     Attributes:
         value: 1 or -1 where it is proved to be positive or negative at all times, else 0.
@@ -485,15 +484,15 @@ def _on_cell(
         return settled(middle + everywhere[1] * (cell - cell.mid()))
 
 
-def roots(expr: sp.Expr) -> tuple[sp.Rational, ...]:
-    """Where ``expr`` changes its sign inside (0, 1), to 50 digits; none where not all of these are isolated."""
+def roots(expr: sp.Expr) -> tuple[sp.Rational, ...] | None:
+    """Where ``expr`` changes its sign inside (0, 1), to 50 digits; None where not all of these are isolated."""
     from interpolants.expansion import near
 
     inner = []
     for point, other in (UNIT, UNIT[::-1]):
         beside = near(expr, point, other)
         if beside is None or not beside.sign:
-            return ()
+            return None
         inner.append(abs(point - beside.width))
     cells, slope = deque([tuple(inner)]), sp.diff(expr, t)
     found: list[sp.Rational] = []
@@ -510,7 +509,7 @@ def roots(expr: sp.Expr) -> tuple[sp.Rational, ...]:
             continue
         shifted = a + (b - a) * sp.Rational(31, 64)  # a root may lie in the middle
         cells.extend([(a, shifted), (shifted, b)])
-    return ()
+    return None
 
 
 def refined(expr: sp.Expr, low: sp.Rational, high: sp.Rational, at_low: int) -> sp.Rational:

@@ -47,7 +47,7 @@ class Hopeless(Undecided):
 
 @dataclass(frozen=True)
 class Beside:
-    """What a function is like within ``width`` of a point: c s^power log(1/s)^logs (1 + ...), of one sign.
+    """The behaviour of a function within ``width`` of a point: c s^power log(1/s)^logs (1 + ...), of one sign.
 
     Attributes:
         sign: 1 or -1 where that is its sign on (0, width]; 0 where the function is zero to all orders.
@@ -421,6 +421,8 @@ class _Local:
         ratio = self.relative(f, key)
         if not (ratio < 0 or ratio > 0):
             raise Undecided
+        if key[0] == 0 and key[1] < 1:
+            raise Undecided
         if key[0] == 0:  # exp(-a L^j) is below s^N for N = a L^(j - 1) at delta
             order = math.floor(min(float((abs(ratio) * self.log ** (key[1] - 1)).lower()), MAX_FLAT))
             if order < MIN_FLAT:
@@ -431,7 +433,7 @@ class _Local:
         return flat if ratio < 0 else _Huge(1, flat)
 
     def decaying(self, size: arb, power: Fraction) -> _Expansion:
-        """What is between 0 and exp(-size s^-power) on (0, delta], as remainder R s^N."""
+        """The interval from 0 to exp(-size s^-power) on (0, delta], as a remainder R s^N."""
         exponent = size * self.delta ** (-(arb(power.numerator) / power.denominator))
         order = math.floor(min(float((exponent * power.numerator / power.denominator).lower()), MAX_FLAT))
         if order < MIN_FLAT:  # exp(-size s^-power) s^-N increases on (0, delta] for N below this

@@ -72,7 +72,7 @@ class Ledger:
     Attributes:
         path: Its name.
         entries: One for each identity.
-        undecided: What is neither proved nor refuted of its being a path on all of (0, 1).
+        undecided: The conditions of a path on (0, 1) that are neither proved nor refuted.
     """
 
     path: str

@@ -61,7 +61,7 @@ def fitted(
 
     Args:
         expr: In t.
-        end: Of which the cell is given in distances.
+        end: The end, 0 or 1, from which the cell is measured.
         low, high: The cell; dyadic, so that nothing is rounded.
         power, root: p and q; 0 and 1 unless ``low`` is 0.
         zero: The distance at which the expression is zero in the cell, if it is.

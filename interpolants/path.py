@@ -43,7 +43,7 @@ class Path:
         d_alpha, d_sigma: Their time derivatives.
         wronskian: W = alpha' sigma - alpha sigma', positive exactly where the log-SNR increases.
         log_snr: log(alpha^2 / sigma^2).
-        undecided: What is neither proved nor refuted of its being a path on all of (0, 1): empty but for odd functions,
+        undecided: The conditions of a path on (0, 1) that are neither proved nor refuted: empty but for odd functions,
             of which an ``UndecidedWarning`` tells.
 
     Raises:
@@ -325,7 +325,7 @@ def _as_it_is(expr: sp.Expr) -> sp.Expr:
 
 
 def _check_path(name: str, alpha: sp.Expr, sigma: sp.Expr, towards_data: int) -> tuple[str, ...]:
-    """Refuse what is proved to be no path, and return what is neither proved nor refuted of it."""
+    """Refuse what is proved to be no path; return the conditions that are neither proved nor refuted."""
     undecided = []
     wronskian = towards_data * quantities.wronskian(alpha, sigma)
     direction = "the log-SNR must increase from noise to data"
@@ -334,8 +334,9 @@ def _check_path(name: str, alpha: sp.Expr, sigma: sp.Expr, towards_data: int) ->
         (sigma, "sigma must be finite, real and >= 0 on (0, 1)"),
         (wronskian, f"{direction}{{hint}}, the sign of alpha' sigma - alpha sigma' in that direction"),
     ):
-        forms = (resolved(form(expr)) for form in (_as_it_is, simplified)[:: -1 if expr is wronskian else 1])
-        verdict = next((v for form in forms if (v := is_positive(form)).holds is not None), Verdict(None))
+        order = (simplified, _as_it_is) if expr is wronskian else (_as_it_is, simplified)
+        verdicts = (is_positive(resolved(form(expr))) for form in order)
+        verdict = next((v for v in verdicts if v.holds is not None), Verdict(None))
         if verdict.holds:
             continue
         if verdict.time is not None:

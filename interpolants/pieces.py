@@ -20,6 +20,10 @@ Piece = tuple[sp.Expr, sp.Expr, sp.Expr]
 """An expression, and the times from which and up to which it holds."""
 
 
+class NotFoundError(ArithmeticError):
+    """Not all places are found at which a function changes its sign."""
+
+
 @functools.cache
 def resolved(expr: sp.Expr) -> sp.Expr:
     """The expression as a Piecewise of smooth ones with conditions t <= c, or as one of them.
@@ -28,7 +32,10 @@ def resolved(expr: sp.Expr) -> sp.Expr:
     """
     if not expr.has(*KINKS):
         return expr
-    found = pieces(expr)
+    try:
+        found = pieces(expr)
+    except NotFoundError:
+        return expr
     if len({piece for piece, _, _ in found}) == 1:
         return found[0][0]
     conditions = [*(t <= high for _, _, high in found[:-1]), True]
@@ -36,7 +43,11 @@ def resolved(expr: sp.Expr) -> sp.Expr:
 
 
 def pieces(*exprs: sp.Expr) -> list[tuple[sp.Expr, ...]]:
-    """(*pieces of the expressions, low, high) for each part of (0, 1) in which all of them are smooth."""
+    """(*pieces of the expressions, low, high) for each part of (0, 1) in which all of them are smooth.
+
+    Raises:
+        NotFoundError: If the place of a kink is not found.
+    """
     times = sorted({time for expr in exprs for time in _changes(expr)}, key=lambda c: sp.N(c, 30))
     parts = itertools.pairwise((sp.S.Zero, *times, sp.S.One))
     return [(*(_on(expr, low, high) for expr in exprs), low, high) for low, high in parts]
@@ -63,17 +74,21 @@ def _arguments(part: sp.Expr) -> list[sp.Expr]:
 
 @functools.cache
 def _roots(expr: sp.Expr) -> tuple[sp.Expr, ...]:
-    """Where the expression changes its sign in (0, 1), as far as that is found: exactly, or to 50 digits."""
+    """Where the expression changes its sign in (0, 1): exactly, or to 50 digits."""
     if not expr.has(t) or sign(expr).value:
         return ()
     if expr.has(*KINKS):
-        inner = {root for e, low, high in pieces(expr) for root in _roots(e) if low < root < high}
-        return tuple(inner | {high for _, _, high in pieces(expr)[:-1]})
+        smooth = pieces(expr)
+        inner = {root for e, low, high in smooth for root in _roots(e) if low < root < high}
+        return tuple(inner | {high for _, _, high in smooth[:-1]})
     if expr.is_polynomial(t) and sp.degree(expr, t) == 1:
         root = sp.solve(expr, t)[0]
         return (root,) if 0 < root < 1 else ()
     if not (expr.is_polynomial(t) and all(c.is_Rational for c in sp.Poly(expr, t).all_coeffs())):
-        return roots(expr)
+        isolated = roots(expr)
+        if isolated is None:
+            raise NotFoundError(f"pieces: the changes of sign of {expr} in (0, 1) were not isolated.")
+        return isolated
     found = [root for root, power in sp.Poly(expr, t).real_roots(multiple=False) if power % 2]
     return tuple(root if not root.has(sp.CRootOf) else sp.Rational(root.evalf(50)) for root in found if 0 < root < 1)
 

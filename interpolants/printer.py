@@ -62,14 +62,20 @@ def of_symbols(expr: sp.Expr, symbols: tuple[sp.Symbol, ...], backend: str) -> C
     return function_of(expr, to_float, literal, namespace(backend), symbols=symbols)
 
 
-@functools.lru_cache(maxsize=1024)
-def high_precision(expr: sp.Expr, digits: int) -> ArrayFunction:
-    """A function of one of mpmath's numbers, constants correct to ``digits`` digits and more."""
-    constants: dict[str, Any] = {}
+def named_in(constants: dict[str, Any]) -> Callable[[Any], str]:
+    """Literals for numbers that no float can be: each is put into ``constants``, and its name there is written."""
 
     def name(number: Any) -> str:
         constants[f"c{len(constants)}"] = number
         return f"c{len(constants) - 1}"
+
+    return name
+
+
+@functools.lru_cache(maxsize=1024)
+def high_precision(expr: sp.Expr, digits: int) -> ArrayFunction:
+    """A function of one of mpmath's numbers, constants correct to ``digits`` digits and more."""
+    constants: dict[str, Any] = {}
 
     def number(value: sp.Expr) -> Any:
         with mpmath.workdps(digits + 10):
@@ -82,7 +88,7 @@ def high_precision(expr: sp.Expr, digits: int) -> ArrayFunction:
     if not expr.free_symbols:
         constant = number(expr)
         return lambda time: constant
-    return function_of(expr, number, name, functions, constants)
+    return function_of(expr, number, named_in(constants), functions, constants)
 
 
 def quiet(function: ArrayFunction, backend: str) -> ArrayFunction:

@@ -134,6 +134,17 @@ def test_changes_of_sign_to_fifty_digits(text, exact):
     assert all(abs(sp.N(a - b, 60)) < 1e-49 for a, b in zip(found, exact, strict=True))
 
 
+@pytest.mark.parametrize("text", ["sin(1/t)", "t**2*sin(20/t)-t**3", "cos(2*pi*t)+1"])
+def test_changes_of_sign_that_are_not_isolated_are_none_that_are_known(text):
+    assert enclosure.roots(parse(text)) is None
+
+
+def test_the_sign_of_a_sign():
+    assert enclosure.sign(sp.sign(t - sp.Rational(1, 2))).value == 0
+    assert enclosure.sign(sp.sign(1 + t) + t).value == 1
+    assert enclosure.sign(sp.sign(sp.sin(t) - 2) - sp.exp(t)).value == -1
+
+
 def test_cells_are_halved_until_the_function_is_defined_on_each_and_no_further():
     """t^2 - t + 0.26 is at least 0.01; on a cell of width 1/73 its two terms apart are not above zero."""
     found = bound(sp.log(t**2 - t + sp.Rational(26, 100)), LOW, HIGH)

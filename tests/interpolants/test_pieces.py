@@ -7,7 +7,7 @@ import sympy as sp
 
 import interpolants as ip
 from interpolants.expression import parse, t
-from interpolants.pieces import pieces, resolved
+from interpolants.pieces import NotFoundError, pieces, resolved
 
 R = sp.Rational
 
@@ -34,6 +34,14 @@ def test_slopes_and_jumps_within_the_pieces():
     assert resolved(sp.diff(sp.Abs(t - R(1, 2)), t, 2)) == 0
     assert resolved(sp.sign(1 + t)) == 1
     assert resolved(sp.DiracDelta(t - 1)) == 0
+
+
+@pytest.mark.parametrize("text", ["abs(sin(1/t))", "abs(t**2*sin(20/t)-t**3)", "Max(t, t+sin(1/t))"])
+def test_a_kink_whose_places_are_not_all_found_stays_as_it_is(text):
+    """Infinitely many, next to the noise: no sign may be taken for that of all of (0, 1)."""
+    assert resolved(parse(text)) == parse(text)
+    with pytest.raises(NotFoundError, match="not isolated"):
+        pieces(parse(text))
 
 
 KINKED = [
