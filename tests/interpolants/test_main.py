@@ -85,7 +85,7 @@ def test_help_says_what_to_give(capsys):
         "usage: python -m interpolants prove [-h]", "[--parameter NAME=NUMBER] alpha [sigma]",
         'alpha(t), such as "t", or a path by its name: linear, gvp, ', 'sigma(t), such as "1-t"; none with the name',
         "--latex LaTeX instead of plain text", 'python -m interpolants prove "t**p" "1-t**p" --parameter p=2',
-        "exit codes: 0 every identity holds; 1 one failed; 2 wrong input; 130 interrupted",
+        "exit codes: 0 no identity failed; 1 one failed; 2 wrong input; 130 interrupted",
     ):  # fmt: skip
         assert phrase in text
 
