@@ -575,21 +575,25 @@ class _Basis:
         self._multiples[argument] = []
 
     def settle(self) -> None:
-        """Choose the generators: one for the common direction where all arguments have one, else for each monomial; and
-        several where a common one would have large multiples.
+        """Choose the generators: one for each direction where these are independent, as exp(-(t - 1/2)^2) and exp(1) are,
+        else one for each monomial; and several where a common one would have large multiples.
         """
-        arguments = {argument: terms for argument, terms in self._arguments.items() if terms}
-        if len({_direction(terms) for terms in arguments.values()}) == 1:
-            monomial = next(iter(next(iter(arguments.values()))))
-            for group in _commensurate({argument: terms[monomial] for argument, terms in arguments.items()}):
-                first = min(group, key=lambda argument: (abs(group[argument]), sp.count_ops(argument)))
-                if turns := self._quarter_turns.get(first, 0):
-                    self._settle(group, sp.expand((first - turns * sp.pi / 2) / group[first]), sp.Integer(1))
-                else:
-                    self._settle(group, first / group[first], sp.sign(group[first]))
+        directions: dict[tuple[tuple[sp.Expr, sp.Rational], ...], dict[sp.Expr, sp.Rational]] = {}
+        for argument, terms in self._arguments.items():
+            if terms:
+                direction = _direction(terms)
+                directions.setdefault(direction, {})[argument] = terms[direction[0][0]]
+        if _independent(directions):
+            for numbers in directions.values():
+                for group in _commensurate(numbers):
+                    first = min(group, key=lambda argument: (abs(group[argument]), sp.count_ops(argument)))
+                    if turns := self._quarter_turns.get(first, 0):
+                        self._settle(group, sp.expand((first - turns * sp.pi / 2) / group[first]), sp.Integer(1))
+                    else:
+                        self._settle(group, first / group[first], sp.sign(group[first]))
             return
-        for monomial in sorted({m for terms in arguments.values() for m in terms}, key=str):
-            numbers = {argument: terms[monomial] for argument, terms in arguments.items() if monomial in terms}
+        for monomial in sorted({m for terms in self._arguments.values() for m in terms}, key=str):
+            numbers = {argument: terms[monomial] for argument, terms in self._arguments.items() if monomial in terms}
             for group in _commensurate(numbers):
                 self._settle(group, monomial, sp.Integer(1))
 
@@ -621,6 +625,13 @@ def _direction(terms: dict[sp.Expr, sp.Rational]) -> tuple[tuple[sp.Expr, sp.Rat
     ordered = sorted(terms.items(), key=lambda item: str(item[0]))
     first = ordered[0][1]
     return tuple((monomial, number / first) for monomial, number in ordered)
+
+
+def _independent(directions: Iterable[tuple[tuple[sp.Expr, sp.Rational], ...]]) -> bool:
+    """Whether none is a sum of multiples of others."""
+    rows = list(map(dict, directions))
+    monomials = {monomial for row in rows for monomial in row}
+    return len(rows) < 2 or sp.Matrix([[row.get(m, 0) for m in monomials] for row in rows]).rank() == len(rows)
 
 
 def _commensurate(numbers: dict[sp.Expr, sp.Rational]) -> list[dict[sp.Expr, sp.Rational]]:
