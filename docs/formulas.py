@@ -89,14 +89,14 @@ class AnyPath:
 
     def sde(self, prediction: str, w: diffusion.DiffusionLike) -> Drift:
         amplitude = diffusion.choose(w).expr(self.a, self.s, self.towards_data)
-        a, b = dynamics.linear_drift(prediction, amplitude, self.a, self.s, self.towards_data)
+        a, b = dynamics.linear_drift(prediction, amplitude, self.towards_data, self.a, self.s)
         return Drift(Formula(a), Formula(b), Formula(amplitude))
 
     def forward_sde(self) -> tuple[Formula, ...]:
-        return _formulas(dynamics.forward_terms(self.a, self.s, self.towards_data))
+        return _formulas(dynamics.forward_terms(self.towards_data, self.a, self.s))
 
     def loss_weight(self, prediction: str, *, space: str) -> Formula:
-        return Formula(weights.loss_weight(prediction, space, self.a, self.s))
+        return Formula(*weights.loss_weight(prediction, space, self.a, self.s))
 
     def error_terms(self, prediction: str, *, space: str) -> tuple[Formula, ...]:
         return _formulas(weights.error_terms(prediction, space, self.a, self.s))
@@ -331,7 +331,7 @@ def exponential_step() -> Shown:
     """The step that is exact for constant data: its mean and variance solve the equations of those of the SDE."""
     c, w = (sp.Function(name, positive=True)(t) for name in ("c", "w"))
     state, alpha_t, sigma_t, data = sp.symbols(r"x_t alpha_t sigma_t \mathrm{data}", positive=True)
-    a, b = dynamics.linear_drift("data", w, alpha, sigma)
+    a, b = dynamics.linear_drift("data", w, 1, alpha, sigma)
     slope = -w / ANY.forward_sde()[1].expr * sp.diff(ANY.log_snr.expr, t) / 2 * c
     of_state, of_data = sigma / sigma_t * c, alpha - c * alpha_t * sigma / sigma_t
     mean, deviation = of_state * state + of_data * data, sigma * sp.sqrt(1 - c**2)

@@ -6,7 +6,9 @@ import math
 import numbers
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -15,10 +17,12 @@ import torch
 from torch import Tensor
 
 from interpolants.compile import compiled, error
+from interpolants.composition import Made
 from interpolants.enclosure import UndecidedWarning, is_nonnegative, value
 from interpolants.limits import leading, limit
 from interpolants.stable import stable
 
+_is_symbolic: ContextVar[bool] = ContextVar("_is_symbolic", default=False)
 _TRACING = (torch._C._TorchDispatchModeKey.FAKE, torch._C._TorchDispatchModeKey.PROXY)
 
 
@@ -35,12 +39,13 @@ class Coefficient:
     (-1, 20)
     """
 
-    __slots__ = ("__weakref__", "expr", "kernel")
+    __slots__ = ("__weakref__", "_made", "expr", "kernel")
 
-    def __init__(self, expr: sp.Expr) -> None:
+    def __init__(self, expr: sp.Expr, made: Made | None = None) -> None:
         self.expr = expr
+        self._made = made
         # Compiled here, not at the first call: torch.compile then meets a plain function, and never sympy.
-        self.kernel: Callable[[Tensor], Tensor] = compiled(expr, "torch")
+        self.kernel: Callable[[Tensor], Tensor] = _no_kernel if _is_symbolic.get() else compiled(expr, "torch", made)
 
     def __call__(self, time: Any) -> Any:
         """The value at ``time``: a tensor, an array or a float in, the same type, shape, dtype and device out.
@@ -56,13 +61,13 @@ class Coefficient:
             return value.clone() if value is time else value
         if isinstance(time, np.ndarray):
             _check_range(float(time.min(initial=1.0)), float(time.max(initial=0.0)))
-            return compiled(self.expr, "numpy")(time.astype(np.float64)).astype(time.dtype)
+            return compiled(self.expr, "numpy", self._made)(time.astype(np.float64)).astype(time.dtype)
         if isinstance(time, numbers.Real):
             _check_range(float(time), float(time))
-            return float(compiled(self.expr, "numpy")(np.float64(time)))
+            return float(compiled(self.expr, "numpy", self._made)(np.float64(time)))
         if _is_jax(time):
             _check_jax(time)
-            return compiled(self.expr, "jax")(time)
+            return compiled(self.expr, "jax", self._made)(time)
         raise TypeError(f"t: must be a tensor, an array or a number in [0, 1], got {type(time).__name__}.")
 
     def limit(self, end: int) -> sp.Expr:
@@ -85,7 +90,7 @@ class Coefficient:
             times: How many, a third of them spread over the logarithm of the distance to either end, down to 1e-40 and
                 2^-52; more next to each zero. At a pole inside (0, 1) nothing is measured.
         """
-        return error(self.expr, dtype, times)
+        return error(self.expr, dtype, times, self._made)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Coefficient) and self.expr == other.expr
@@ -93,14 +98,34 @@ class Coefficient:
     def __hash__(self) -> int:
         return hash(self.expr)
 
-    def __reduce__(self) -> tuple[type[Coefficient], tuple[sp.Expr]]:
-        return Coefficient, (self.expr,)
+    def __reduce__(self) -> tuple[type[Coefficient], tuple[sp.Expr, Made | None]]:
+        return Coefficient, (self.expr, self._made)
 
     def __repr__(self) -> str:
         return f"Coefficient({self.expr})"
 
     def _repr_latex_(self) -> str:
         return f"$\\displaystyle {sp.latex(self.expr)}$"
+
+
+@contextmanager
+def symbolic() -> Iterator[None]:
+    """What is made in this block has an expression and no values, which takes a fraction of the time."""
+    before = _is_symbolic.set(True)
+    try:
+        yield
+    finally:
+        _is_symbolic.reset(before)
+
+
+def _no_kernel(time: Tensor) -> Tensor:
+    raise TypeError("Coefficient: made to be looked at, and has no kernel.")
+
+
+def made_of(formula: Callable[..., Any], *arguments: Any, alpha: sp.Expr, sigma: sp.Expr) -> tuple[Coefficient, ...]:
+    """The coefficients of ``formula(*arguments, alpha, sigma)``, a tuple of expressions."""
+    exprs = formula(*arguments, alpha, sigma)
+    return tuple(Coefficient(expr, Made(formula, arguments, alpha, sigma, i)) for i, expr in enumerate(exprs))
 
 
 def at(coefficients: Sequence[Coefficient], time: Tensor | float, like: Tensor) -> tuple[Tensor, ...]:

@@ -31,6 +31,7 @@ from flint import arb
 from sympy.functions.elementary.hyperbolic import HyperbolicFunction
 
 from interpolants import enclosure
+from interpolants.composition import Made
 from interpolants.expansion import around, near
 from interpolants.expression import t
 from interpolants.limits import evaluate, limit
@@ -42,6 +43,8 @@ from interpolants.stable import stable
 
 TOLERANCE: Final = 4.0
 """Units in the last place of float64: the error of a form that is good enough."""
+OF_PARTS: Final = 16.0
+"""The same, for what is made of functions that are each as accurate."""
 LOOSE: Final = 4096.0
 """The same, where an exponent of hundreds makes the function as sensitive to the rounding of t:
 1e-12 in relative terms, which float32 does not see.
@@ -50,6 +53,8 @@ FEW_PATCHES, MAX_PATCHES = 64, 400
 _FINITE: Final = 1e300  # next to a pole inside (0, 1) the digits are those of t
 _DEEPEST, _NARROWEST = 2.0**-140, 2.0**-30
 _EXCESS: Final = 1e-12
+_ENOUGH: Final = 80  # bits of a reference
+_PROBES: Final = (0.03125, 0.375, 0.6875)
 
 
 @dataclass(frozen=True)
@@ -78,25 +83,26 @@ class End:
 
 
 @functools.cache
-def compiled(expr: sp.Expr, backend: str = "torch") -> ArrayFunction:
+def compiled(expr: sp.Expr, backend: str = "torch", made: Made | None = None) -> ArrayFunction:
     """A function from an array of times in [0, 1] to the values of ``expr``, limits at the ends, of equal shape.
 
     Args:
         expr: Free of symbols but ``t``; a Piecewise has conditions t <= c.
         backend: "torch", "numpy" or "jax".
+        made: How the expression may be computed from alpha, sigma and what else belongs to a path.
     """
     expr = resolved(expr)
     if isinstance(expr, sp.Piecewise):
         return _piecewise(expr, backend)
-    return _compiled(expr, 0.0, 1.0, backend)
+    return _compiled(expr, 0.0, 1.0, backend, made)
 
 
 @functools.cache
-def _compiled(expr: sp.Expr, low: float, high: float, backend: str) -> ArrayFunction:
+def _compiled(expr: sp.Expr, low: float, high: float, backend: str, made: Made | None = None) -> ArrayFunction:
     """On [low, high] alone."""
     if not expr.has(t):
         return lambdified(expr, backend)
-    form = _most_accurate_form(expr, low, high)
+    form = _most_accurate_form(expr, low, high, made)
     function = _assemble(form, backend)
     wrong_ends = tuple(_wrong_ends(expr, form, [end for end in (0, 1) if end in (low, high)]))
     return _with_limits(function, wrong_ends, backend) if wrong_ends else function
@@ -108,13 +114,13 @@ def sampled(expr: sp.Expr, times: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return values
 
 
-def error(expr: sp.Expr, dtype: str = "float64", times: int = 2000) -> float:
+def error(expr: sp.Expr, dtype: str = "float64", times: int = 2000, made: Made | None = None) -> float:
     """The largest error of the compiled function, in units in the last place, at that many times all over (0, 1).
 
     A third of the times is spread over the logarithm of the distance to either end; there are more about each zero.
     """
     total, expr = 0.0, resolved(expr)
-    function, kind = compiled(expr, "numpy"), np.dtype(dtype).type
+    function, kind = compiled(expr, "numpy", made), np.dtype(dtype).type
     for part, low, high in _parts(expr):
         reference = _Reference(part, low, high, times)
         at = np.unique(reference.times.astype(kind))
@@ -209,6 +215,7 @@ class _Reference:
     low: float
     high: float
     count: int = 96
+    made: Made | None = None
     times: np.ndarray[Any, Any] = field(init=False)
     zeros: list[sp.Rational] = field(init=False, default_factory=list)
 
@@ -220,14 +227,11 @@ class _Reference:
         between = np.linspace(0.0, 1.0, n)[:-1] + shift
         times = np.concatenate([steps, between, last])
         self.times = np.unique(times[(times > self.low) & (times < self.high) & (times < 1)])
-        self._exact: dict[float, arb] = {}
         self._find_zeros()
 
     def exact(self, time: float) -> arb:
-        """A ball about the value, to 100 bits."""
-        if time not in self._exact:
-            self._exact[time] = enclosure.value(self.expr, time)
-        return self._exact[time]
+        """A ball about the value, to some 100 bits."""
+        return _exact(self.expr, self.made)(time)
 
     def _find_zeros(self) -> None:
         found = [(x, enclosure.sign_of(self.exact(x))) for x in self.times.tolist() if self.exact(x).is_finite()]
@@ -246,6 +250,38 @@ class _Reference:
         return np.array([_in_ulp(got, self.exact(x)) for got, x in zip(values, times.tolist(), strict=True)])
 
 
+@functools.lru_cache(maxsize=512)
+def _exact(expr: sp.Expr, made: Made | None) -> Callable[[float], arb]:
+    """A function from a time to a ball about the value, made of the values of parts where these are enough."""
+    known: dict[float, arb] = {}
+    parts = [_exact(part, of_part) for _, part, of_part in made.parts] if made is not None else []
+    whole = None
+    if made is not None:
+        with enclosure.precision(2 * enclosure.ACCURATE):
+            whole = enclosure.enclosed_of(made.whole, tuple(name for name, _, _ in made.parts))
+
+    def as_made(time: float) -> arb:
+        if whole is None:
+            return arb.nan()
+        values = [part(time) for part in parts]
+        with enclosure.precision(2 * enclosure.ACCURATE):
+            return whole(arb(time), *values)
+
+    for time in _PROBES:
+        if (ball := as_made(time)).is_finite() and not ball.overlaps(enclosure.value(expr, time)):
+            raise ArithmeticError(f"compiled: {expr} is not what it is made of, at t = {time}.")
+
+    def exact(time: float) -> arb:
+        if time not in known:
+            ball = as_made(time)
+            if not (ball.is_finite() and ball.rel_accuracy_bits() >= _ENOUGH):
+                ball = enclosure.value(expr, time)
+            known[time] = ball
+        return known[time]
+
+    return exact
+
+
 def _in_ulp(got: Any, exact: arb) -> float:
     if not exact.is_finite():
         return 0.0  # at a pole, whatever there is
@@ -260,11 +296,11 @@ def _in_ulp(got: Any, exact: arb) -> float:
 
 
 @functools.cache
-def _most_accurate_form(expr: sp.Expr, low: float = 0.0, high: float = 1.0) -> Form:
-    reference, best, least = _Reference(expr, low, high), Form(expr), math.inf
-    for form in _forms(expr, low, high):
+def _most_accurate_form(expr: sp.Expr, low: float = 0.0, high: float = 1.0, made: Made | None = None) -> Form:
+    reference, best, least = _Reference(expr, low, high, made=made), Form(expr), math.inf
+    for form in _forms(expr, low, high, made):
         errors = reference.errors(_values(_assemble(form, "numpy"), reference.times), reference.times)
-        if errors.max(initial=0.0) <= TOLERANCE:
+        if errors.max(initial=0.0) <= (OF_PARTS if form.parts and made is not None else TOLERANCE):
             return form
         lost = float(np.log1p(np.minimum(errors, 1e30)).sum())  # digits, over all times
         if lost < 0.8 * least:
@@ -276,13 +312,16 @@ def _values(function: ArrayFunction, times: np.ndarray[Any, Any]) -> np.ndarray[
     return np.broadcast_to(function(times), times.shape)
 
 
-def _forms(expr: sp.Expr, low: float, high: float) -> Iterator[Form]:
+def _forms(expr: sp.Expr, low: float, high: float, made: Made | None) -> Iterator[Form]:
     in_t = stable(expr)
     yield Form(in_t)
     around_data = around(expr, sp.S.One, sp.S.Zero)
     in_u = stable(around_data).xreplace({t: u})
     yield Form(in_u)
     yield Form(in_t, in_u)
+    if made is not None and made.whole not in [name for name, _, _ in made.parts]:
+        parts = tuple((name, _most_accurate_form(part, low, high, how)) for name, part, how in made.parts)
+        yield Form(made.whole, parts=parts)
     normal_in_u = stable(simplified(around_data)).xreplace({t: u})
     yield Form(normal_in_u)
     yield Form(in_t, normal_in_u)
@@ -327,15 +366,15 @@ def _patches(form: Form, reference: _Reference) -> tuple[Patch, ...]:
         ArithmeticError: If these are too many, and the form is not finite in some.
     """
     for tolerance, most in ((TOLERANCE, FEW_PATCHES), (LOOSE, MAX_PATCHES), (_FINITE, MAX_PATCHES)):
-        found = list(itertools.islice(_patches_within(tolerance, form, reference), most + 1))
+        found = list(itertools.islice(_patches_within(tolerance, form, reference, 4 * most), most + 1))
         if len(found) <= most and None not in found:
             return tuple(patch for patch in found if patch is not None)
     raise ArithmeticError(f"compiled: no accurate evaluation of {reference.expr} was found.")
 
 
-def _patches_within(tolerance: float, form: Form, reference: _Reference) -> Iterator[Patch | None]:
-    """The patches, and None where there is none."""
-    plain = _assemble(form, "numpy")
+def _patches_within(tolerance: float, form: Form, reference: _Reference, most: int) -> Iterator[Patch | None]:
+    """The patches, and None where there is none, or where so many tries have not sufficed."""
+    plain, tries = _assemble(form, "numpy"), itertools.count()
     for end in (0, 1):
         bounds = _in_distance(end, reference.low, reference.high)
         cells = [(0.0, 0.5)]
@@ -346,6 +385,9 @@ def _patches_within(tolerance: float, form: Form, reference: _Reference) -> Iter
             times = _times_in(end, low, high, reference)
             if reference.errors(_values(plain, times), times).max(initial=0.0) <= tolerance:
                 continue
+            if next(tries) >= most:
+                yield None
+                return
             patch = _accurate_patch(end, low, high, times, reference)
             if patch is not None:
                 yield patch

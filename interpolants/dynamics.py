@@ -11,15 +11,19 @@ before they are compiled: w s is finite wherever the product is, although s is n
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import sympy as sp
 from torch import Tensor
 
-from interpolants.coefficient import Coefficient, at, check_not_negative, interval
+from interpolants.coefficient import Coefficient, at, check_not_negative, interval, made_of
+from interpolants.composition import NOISE, Made
 from interpolants.diffusion import Diffusion
 from interpolants.expression import t
 from interpolants.quantities import Row, conversion, wronskian
 from interpolants.simplify import simplified
+
+ZERO: Final = Coefficient(sp.S.Zero)
 
 
 @dataclass(frozen=True)
@@ -55,10 +59,9 @@ class Dynamics:
         poles: Where a, b or sqrt(w) is infinite: none on most paths for a predicted velocity.
     """
 
-    def __init__(self, a: sp.Expr, b: sp.Expr, w: sp.Expr, name: str) -> None:
-        self.a, self.b, self.w = Coefficient(a), Coefficient(b), Coefficient(w)
+    def __init__(self, a: Coefficient, b: Coefficient, w: Coefficient, amplitude: Coefficient, name: str) -> None:
+        self.a, self.b, self.w, self.amplitude = a, b, w, amplitude
         self.name = name
-        self.amplitude = Coefficient(simplified(sp.sqrt(w)))
 
     @property
     def poles(self) -> tuple[Pole, ...]:
@@ -115,8 +118,8 @@ def _pole(name: str, coefficient: Coefficient, end: int) -> Pole:
 
 def ode(prediction: str, alpha: sp.Expr, sigma: sp.Expr) -> Dynamics:
     """The probability-flow ODE dx = v dt, driven by a network that predicts ``prediction``."""
-    a, b = conversion(prediction, "velocity", alpha, sigma)
-    return Dynamics(a, b, sp.Integer(0), f"ODE of the {prediction}")
+    a, b = made_of(conversion, prediction, "velocity", alpha=alpha, sigma=sigma)
+    return Dynamics(a, b, ZERO, ZERO, f"ODE of the {prediction}")
 
 
 def sde(prediction: str, w: Diffusion, alpha: sp.Expr, sigma: sp.Expr, towards_data: int = 1) -> Dynamics:
@@ -128,13 +131,26 @@ def sde(prediction: str, w: Diffusion, alpha: sp.Expr, sigma: sp.Expr, towards_d
     Raises:
         ValueError: If w is negative or not finite somewhere inside (0, 1).
     """
-    amplitude = w.expr(alpha, sigma, towards_data)
-    check_not_negative(amplitude, "w", w.name)
-    a, b = linear_drift(prediction, amplitude, alpha, sigma, towards_data)
-    return Dynamics(a, b, amplitude, f"SDE of the {prediction}, w = {w.name}")
+    noise = w.expr(alpha, sigma, towards_data)
+    check_not_negative(noise, "w", w.name)
+    of_w = noise, Made(_noise, (w,), alpha, sigma) if towards_data == 1 else None
+    a, b = (
+        Coefficient(expr, Made(linear_drift, (prediction, NOISE, towards_data), alpha, sigma, i, of_w))
+        for i, expr in enumerate(linear_drift(prediction, noise, towards_data, alpha, sigma))
+    )
+    amplitude = Coefficient(simplified(sp.sqrt(noise)), Made(_amplitude, (NOISE,), alpha, sigma, w=of_w))
+    return Dynamics(a, b, Coefficient(*of_w), amplitude, f"SDE of the {prediction}, w = {w.name}")
 
 
-def linear_drift(prediction: str, w: sp.Expr, alpha: sp.Expr, sigma: sp.Expr, towards_data: int = 1) -> Row:
+def _noise(w: Diffusion, alpha: sp.Expr, sigma: sp.Expr) -> tuple[sp.Expr]:
+    return (w.expr(alpha, sigma),)
+
+
+def _amplitude(w: sp.Expr, alpha: sp.Expr, sigma: sp.Expr) -> tuple[sp.Expr]:
+    return (sp.sqrt(w),)
+
+
+def linear_drift(prediction: str, w: sp.Expr, towards_data: int, alpha: sp.Expr, sigma: sp.Expr) -> Row:
     """The a and b of v + w/2 score = a x + b prediction, each simplified after w has met the pole of the score."""
     (a_v, b_v), (a_s, b_s) = (conversion(prediction, target, alpha, sigma) for target in ("velocity", "score"))
     half = towards_data * w / 2
@@ -149,8 +165,8 @@ class ForwardSDE:
         g_squared: Squared noise amplitude.
     """
 
-    def __init__(self, f: sp.Expr, g_squared: sp.Expr) -> None:
-        self.f, self.g_squared = Coefficient(f), Coefficient(g_squared)
+    def __init__(self, f: Coefficient, g_squared: Coefficient) -> None:
+        self.f, self.g_squared = f, g_squared
 
     def __iter__(self):  # type: ignore[no-untyped-def]
         return iter((self.f, self.g_squared))
@@ -165,10 +181,10 @@ def forward_sde(alpha: sp.Expr, sigma: sp.Expr, towards_data: int = 1) -> Forwar
     .. math:: f = -\frac{\alpha'}{\alpha}, \qquad g^2 = \frac{2 \sigma W}{\alpha}, \quad
         W = \alpha' \sigma - \alpha \sigma'
     """
-    return ForwardSDE(*forward_terms(alpha, sigma, towards_data))
+    return ForwardSDE(*made_of(forward_terms, towards_data, alpha=alpha, sigma=sigma))
 
 
-def forward_terms(alpha: sp.Expr, sigma: sp.Expr, towards_data: int = 1) -> tuple[sp.Expr, sp.Expr]:
+def forward_terms(towards_data: int, alpha: sp.Expr, sigma: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
     """f and g^2 of the SDE from data to noise."""
     f = simplified(-towards_data * sp.diff(alpha, t) / alpha)
     return f, simplified(towards_data * 2 * sigma * wronskian(alpha, sigma) / alpha)

@@ -28,7 +28,7 @@ from flint import arb, arb_series, fmpq
 from sympy.core.function import AppliedUndef
 
 from interpolants.expression import t
-from interpolants.printer import ArrayFunction, function_of, named_in
+from interpolants.printer import ArrayFunction, code_of, executed, named_in
 
 PRECISION: Final = 128
 """Bits in which cells are enclosed."""
@@ -40,7 +40,7 @@ UNIT: Final = (sp.S.Zero, sp.S.One)
 WITHOUT_VALUES: Final = (AppliedUndef, sp.Derivative, sp.Subs)
 FEW_CELLS, MAX_CELLS = 16, 2000
 """Cells that are looked at before the ends are expanded, and before a question is left undecided."""
-_LOOKS: Final = tuple(sp.Rational(k, 1024) for k in (1, 300, 512, 700, 1023))
+LOOKS: Final = tuple(sp.Rational(k, 1024) for k in (1, 300, 512, 700, 1023))
 ORDER: Final = 12
 """Order of the Taylor series by which a function is bounded."""
 BOUND_PRECISION: Final = 160
@@ -79,12 +79,11 @@ def enclosed(expr: sp.Expr) -> ArrayFunction:
 
 @functools.lru_cache(maxsize=4096)
 def _enclosed(expr: sp.Expr, bits: int) -> ArrayFunction:
-    constants: dict[str, arb] = {}
     if not expr.has(t):
         value = constant(expr)
         return lambda time: value if isinstance(time, arb) else arb_series([value])
     try:
-        function = function_of(_in_waves(expr), constant, named_in(constants), _FUNCTIONS, constants)
+        function = enclosed_of(expr, ())
     except ValueError:  # a function that is not known
         return _nowhere
 
@@ -95,6 +94,19 @@ def _enclosed(expr: sp.Expr, bits: int) -> ArrayFunction:
             return _nowhere(time)
 
     return finite
+
+
+def enclosed_of(expr: sp.Expr, symbols: tuple[sp.Symbol, ...]) -> Callable[..., Any]:
+    """A function of a ball of times, and of balls of what symbols stand for, to a ball of the values of ``expr``."""
+    source, constants = _code(expr, symbols)
+    return executed(source, {**_FUNCTIONS, **{name: constant(number) for name, number in constants.items()}})
+
+
+@functools.lru_cache(maxsize=4096)
+def _code(expr: sp.Expr, symbols: tuple[sp.Symbol, ...]) -> tuple[str, dict[str, sp.Expr]]:
+    """The code, which serves in all precisions, and the constants in it."""
+    constants: dict[str, sp.Expr] = {}
+    return code_of(_in_waves(expr), lambda number: number, named_in(constants), symbols), constants
 
 
 def _nowhere(time: Any) -> Any:
@@ -359,7 +371,7 @@ def _rational(time: sp.Expr, side: int) -> sp.Rational:
 
 def looks(expr: sp.Expr) -> set[int]:
     """The signs at a few times: what a look tells, which proves nothing of the others."""
-    return {sign_of(value(expr, time, 1, PRECISIONS[:2])) for time in _LOOKS}
+    return {sign_of(value(expr, time, 1, PRECISIONS[:2])) for time in LOOKS}
 
 
 def _witnessed(expr: sp.Expr, times: list[sp.Rational], proved: int = 0) -> Sign:
@@ -408,7 +420,7 @@ def _bisected(expr: sp.Expr, low: sp.Rational, high: sp.Rational, settled: Calla
 
     if expr.has(*WITHOUT_VALUES):
         return Sign(0)
-    seen = {time: settled(value(expr, time, bits=1)) for time in (low + (high - low) * share for share in _LOOKS)}
+    seen = {time: settled(value(expr, time, bits=1)) for time in (low + (high - low) * share for share in LOOKS)}
     found = {answer: time for time, answer in seen.items() if answer}
     if len(found) > 1:
         return Sign(0, found[1], found[-1])

@@ -33,6 +33,8 @@ MIN_FLAT, MAX_FLAT = 3, 64
 """exp(-1/s) is used as smaller than a power of s between these."""
 MAX_ALGEBRAIC: Final = 120
 """Operations in a number, and parts of a turn in its angles, up to which it is asked whether it is zero."""
+MAX_KNOWN: Final = 20_000
+"""Expansions that are kept."""
 PERIODIC: Final = (sp.sin, sp.cos, sp.tan, sp.cot, sp.sec, sp.csc)
 _SLACK: Final = Fraction(1, 16)  # s^e L^j is s^(e - slack) times what is bounded
 
@@ -73,7 +75,7 @@ def near(expr: sp.Expr, point: sp.Rational, towards: sp.Rational) -> Beside | No
             continue
         try:
             with enclosure.precision(BITS, order + 1):
-                local = _Local(arb(2) ** -width, order)
+                local = _local(width, order)
                 found = local.expansion(distance)
                 if isinstance(found, _Huge):
                     return Beside(found.sign, delta, found.sign * sp.oo, sp.S.Zero, 0)
@@ -100,7 +102,7 @@ def around(expr: sp.Expr, point: sp.Rational, towards: sp.Rational) -> sp.Expr:
         return expr
     moved = expr.subs(t, point + t if towards > point else point - t)
     # Of a wave, so that cos(pi (1 - s) / 2) is sin(pi s / 2); elsewhere sympy would search for signs without bound.
-    return moved.replace(lambda e: isinstance(e, PERIODIC), lambda e: e.func(sp.expand(e.args[0])))
+    return moved.replace(lambda e: isinstance(e, PERIODIC), lambda e: e.func(sp.expand(e.args[0], log=False)))
 
 
 class _Number:
@@ -144,12 +146,15 @@ def is_zero_constant(number: sp.Expr) -> bool:
     """Whether a number is proved to be 0: by its normal form, as a sum of waves, or by its minimal polynomial."""
     from sympy.simplify.fu import TR8
 
-    from interpolants.simplify import is_zero
+    from interpolants.simplify import is_zero, simplified
 
     if number.is_zero or is_zero(number):
         return True
     if sp.count_ops(number) > MAX_ALGEBRAIC:
         return False
+    number = _in_primes(number).replace(lambda e: isinstance(e, PERIODIC), lambda e: e.func(simplified(e.args[0])))
+    if number.is_zero:
+        return True
     if number.has(*PERIODIC):  # above the line the products of waves are sums of waves, which cancel
         waves = number.replace(sp.tan, lambda x: sp.sin(x) / sp.cos(x))
         if is_zero(sp.expand(TR8(sp.expand(sp.fraction(sp.together(waves))[0])))):
@@ -160,6 +165,18 @@ def is_zero_constant(number: sp.Expr) -> bool:
         return False
     x = sp.Dummy("x")
     return bool(sp.minimal_polynomial(number, x) == x)
+
+
+def _in_primes(number: sp.Expr) -> sp.Expr:
+    """With the logarithms of rational numbers as sums of those of primes, which have no relations."""
+
+    def of_rational(rational: sp.Rational) -> sp.Expr:
+        return sp.Add(*(int(k) * sp.log(int(p)) for p, k in sp.factorrat(rational).items()))
+
+    def is_of_rational(e: sp.Expr) -> bool:
+        return isinstance(e, sp.log) and e.args[0].is_Rational and e.args[0].is_positive
+
+    return number.replace(is_of_rational, lambda e: of_rational(e.args[0]))
 
 
 def _number(expr: sp.Expr) -> _Number:
@@ -213,9 +230,9 @@ class _Local:
             return arb(1)
         e = arb(exponent.numerator) / exponent.denominator
         at_delta = self.delta**e * self.log**logs
-        if logs > 0:  # the largest value, where it is next to the point
+        if logs > 0 and not self.log > arb(logs) / e:  # it falls again before delta
             peak = (arb(logs) / e) ** logs * arb(-logs).exp()
-            at_delta = peak if peak > at_delta else at_delta
+            at_delta = at_delta.union(peak)
         return arb(0).union(at_delta.upper())
 
     def made(self, terms: dict[Exponents, _Number], order: Fraction | None, rest: arb) -> _Expansion:
@@ -456,7 +473,10 @@ class _Local:
     def expansion(self, expr: sp.Expr) -> Any:
         """That of an expression in the distance t."""
         if expr not in self._known:
-            self._known[expr] = self.new_expansion(expr)
+            found = self.new_expansion(expr)
+            if len(self._known) >= MAX_KNOWN:
+                self._known.clear()
+            self._known[expr] = found
         return self._known[expr]
 
     def new_expansion(self, expr: sp.Expr) -> Any:
@@ -466,7 +486,11 @@ class _Local:
             return _Expansion({(Fraction(1), 0): _number(sp.S.One)}, None, arb(0))
         if expr.is_Add:
             return functools.reduce(self.plus, map(self.expansion, expr.args))
-        if expr.is_Mul:
+        if expr.is_Mul:  # exp(a) exp(b) may be bounded where exp(a) is not
+            exponents = [factor.args[0] for factor in expr.args if isinstance(factor, sp.exp)]
+            if len(exponents) > 1:
+                others = [factor for factor in expr.args if not isinstance(factor, sp.exp)]
+                return self.expansion(sp.Mul(sp.exp(sp.Add(*exponents)), *others))
             return functools.reduce(self.times, map(self.expansion, expr.args))
         if expr.is_Pow and expr.exp.is_Rational:
             return self.raised(self.expansion(expr.base), Fraction(int(expr.exp.p), int(expr.exp.q)))
@@ -525,6 +549,12 @@ class _Local:
             return self.composed(expr.func(t), inner)
         except ValueError:  # a function that has no enclosure
             raise Undecided from None
+
+
+@functools.lru_cache(maxsize=4 * len(TRIES))
+def _local(width: int, order: int) -> _Local:
+    """Shared by all expressions, which have parts in common."""
+    return _Local(arb(2) ** -width, order)
 
 
 def _is_some(f: _Expansion) -> bool:

@@ -23,7 +23,7 @@ from typing import Any, Final
 import sympy as sp
 
 from interpolants import diffusion
-from interpolants.coefficient import Coefficient
+from interpolants.coefficient import Coefficient, symbolic
 from interpolants.enclosure import PRECISIONS, bound, value
 from interpolants.expression import t
 from interpolants.path import Path
@@ -122,7 +122,10 @@ def prove(path: Path) -> Ledger:
     """
     if not isinstance(path, Path):
         raise TypeError(f"prove: path must be a Path, got {type(path).__name__}. Only these have a ledger.")
-    return Ledger(path.name, tuple(_entry(name, what, list(of(path))) for name, what, of in IDENTITIES), path.undecided)
+    with symbolic():
+        copy = path.copied()
+        entries = tuple(_entry(name, what, list(of(copy))) for name, what, of in IDENTITIES)
+    return Ledger(path.name, entries, path.undecided)
 
 
 def _entry(name: str, statement: str, equations: list[Equation]) -> Entry:
@@ -217,7 +220,14 @@ def _wronskian_derivative(path: Path) -> Iterator[Equation]:
 @_identity("log-SNR", r"e^{\lambda} = \alpha^2 / \sigma^2")
 def _log_snr(path: Path) -> Iterator[Equation]:
     a, s, _, _ = _alpha_sigma(path)
-    yield sp.exp(path.log_snr.expr), a**2 / s**2
+    yield _snr(path), a**2 / s**2
+
+
+def _snr(path: Path) -> sp.Expr:
+    """exp(log_snr)."""
+    number, logarithm = path.log_snr.expr.as_coeff_Mul()
+    # Asked for exp of a logarithm, sympy may search for minutes.
+    return logarithm.args[0] ** number if isinstance(logarithm, sp.log) else sp.exp(path.log_snr.expr)
 
 
 @_identity("derivative of the log-SNR", r"\dot\lambda = 2 W / (\alpha\sigma)")
@@ -428,7 +438,7 @@ def _time_reversal(path: Path) -> Iterator[Equation]:
     reverse = path.in_paper_time()
     signs = {"velocity": -1, "score": 1, "noise": 1, "data": 1}
     yield reverse.wronskian.expr, -path.wronskian.expr.subs(t, 1 - t)
-    yield sp.exp(reverse.log_snr.expr), sp.exp(path.log_snr.expr.subs(t, 1 - t))
+    yield _snr(reverse), _snr(path).subs(t, 1 - t)
     for source, target in _pairs():
         (a, b), (ra, rb) = _exprs(path.conversion(source, target)), _exprs(reverse.conversion(source, target))
         yield ra, signs[target] * a.subs(t, 1 - t)

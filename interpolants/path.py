@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable, Hashable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,7 +12,7 @@ import sympy as sp
 from torch import Tensor
 
 from interpolants import diffusion, dynamics, quantities, text, weights
-from interpolants.coefficient import Coefficient, at, interval
+from interpolants.coefficient import Coefficient, at, interval, made_of
 from interpolants.diffusion import DiffusionLike
 from interpolants.dynamics import Dynamics, ForwardSDE
 from interpolants.enclosure import UndecidedWarning, Verdict, is_positive, sign, value
@@ -85,7 +86,13 @@ class Path:
     @property
     def log_snr(self) -> Coefficient:
         """log(alpha^2 / sigma^2)."""
-        return self._once("log_snr", lambda: Coefficient(2 * sp.log(simplified(self.alpha.expr / self.sigma.expr))))
+        return self._once("log_snr", lambda: self._made(quantities.log_snr)[0])
+
+    def copied(self) -> Path:
+        """The same path, of which nothing is derived that is not derived already."""
+        path = copy.copy(self)
+        path._derived = dict(self._derived)
+        return path
 
     def _once(self, key: Hashable, derive: Callable[[], Derived]) -> Derived:
         """What ``derive`` gives, derived at the first call with this key."""
@@ -180,11 +187,10 @@ class Path:
         """The weights of data and noise in ``quantity``."""
         quantities.check_quantity(quantity, "row: quantity")
 
-        def derive() -> tuple[Coefficient, Coefficient]:
-            of_data, of_noise = quantities.row(quantity, self.alpha.expr, self.sigma.expr)
-            return Coefficient(simplified(of_data)), Coefficient(simplified(of_noise))
+        return self._once(("row", quantity), lambda: self._made(quantities.simplified_row, quantity))
 
-        return self._once(("row", quantity), derive)
+    def _made(self, formula: Callable[..., Any], *arguments: Any) -> tuple[Coefficient, ...]:
+        return made_of(formula, *arguments, alpha=self.alpha.expr, sigma=self.sigma.expr)
 
     # Conversions
 
@@ -193,11 +199,9 @@ class Path:
         quantities.check_quantity(source, "conversion: source")
         quantities.check_quantity(target, "conversion: target")
 
-        def derive() -> tuple[Coefficient, Coefficient]:
-            a, b = quantities.conversion(source, target, self.alpha.expr, self.sigma.expr)
-            return Coefficient(a), Coefficient(b)
-
-        return self._once(("conversion", source, target), derive)
+        return self._once(
+            ("conversion", source, target), lambda: self._made(quantities.conversion, source, target)
+        )
 
     def convert(self, prediction: Tensor, x_t: Tensor, t: Tensor | float, *, source: str, target: str) -> Tensor:
         """The ``target`` that belongs to a ``source`` predicted at x_t; shapes as ``x_t``, t scalar or (batch,)."""
@@ -241,14 +245,14 @@ class Path:
         """b(t)^2, with which the squared error of ``prediction`` is the squared error of ``space``."""
         quantities.check_quantity(prediction, "loss_weight: prediction")
         quantities.check_quantity(space, "loss_weight: space")
-        return Coefficient(weights.loss_weight(prediction, space, self.alpha.expr, self.sigma.expr))
+        return self._made(weights.loss_weight, prediction, space)[0]
 
     def error_terms(self, prediction: str, *, space: str) -> tuple[Coefficient, Coefficient, Coefficient]:
         """(b, p, q) of the error b prediction - (p data + q noise), measured in ``space``."""
         quantities.check_quantity(prediction, "error_terms: prediction")
         quantities.check_quantity(space, "error_terms: space")
-        b, p, q = weights.error_terms(prediction, space, self.alpha.expr, self.sigma.expr)
-        return Coefficient(b), Coefficient(p), Coefficient(q)
+        b, p, q = self._made(weights.error_terms, prediction, space)
+        return b, p, q
 
     def weight(self, choice: WeightLike, prediction: str) -> Coefficient:
         """The weight w(t) of the squared error of ``prediction`` that a choice of ``interpolants.weights`` means.

@@ -135,12 +135,23 @@ def function_of(
     symbols: Sequence[sp.Symbol] = (),
 ) -> Callable[..., Any]:
     """The code of ``expr`` as a function of t, and of the symbols if there are any, with the functions of a library."""
+    source = code_of(expr, number, literal, symbols)
+    return executed(source, {"inf": math.inf, **functions, **({} if constants is None else constants)})
+
+
+def code_of(
+    expr: sp.Expr, number: Callable[[sp.Expr], Any], literal: Callable[[Any], str], symbols: Sequence[sp.Symbol] = ()
+) -> str:
+    """The code of ``expr`` as a function of t and of the symbols."""
     code = _Code(number, literal)
     result = code.operand(expr)
     body = "".join(f"    {name} = {operation}\n" for operation, name in code.lines.items())
     arguments = ", ".join(["t", *(symbol.name for symbol in symbols)])
-    source = f"def coefficient({arguments}):\n{body}    return {result}\n"
-    scope: dict[str, Any] = {"inf": math.inf, **functions, **({} if constants is None else constants)}
+    return f"def coefficient({arguments}):\n{body}    return {result}\n"
+
+
+def executed(source: str, scope: dict[str, Any]) -> Callable[..., Any]:
+    """The function of the code, with what its names stand for."""
     exec(source, scope)  # of names that this module makes and numbers alone
     function: Callable[..., Any] = scope["coefficient"]
     function.__doc__ = source

@@ -22,6 +22,7 @@ from typing import Final
 
 import sympy as sp
 
+from interpolants.composition import wronskian
 from interpolants.expression import t
 from interpolants.simplify import simplified
 
@@ -47,11 +48,6 @@ def check_quantity(name: str, argument: str) -> None:
         raise ValueError(f"{argument} must be one of {', '.join(QUANTITIES)}, got {name!r}.{hint}")
 
 
-def wronskian(alpha: sp.Expr, sigma: sp.Expr) -> sp.Expr:
-    """W = alpha' sigma - alpha sigma', positive exactly where the log-SNR increases."""
-    return sp.diff(alpha, t) * sigma - alpha * sp.diff(sigma, t)
-
-
 def row(quantity: str, alpha: sp.Expr, sigma: sp.Expr) -> Row:
     """The weights of data and noise in ``quantity``, on the path x_t = alpha data + sigma noise."""
     table: dict[str, Row] = {
@@ -61,6 +57,17 @@ def row(quantity: str, alpha: sp.Expr, sigma: sp.Expr) -> Row:
         "data": (sp.Integer(1), sp.Integer(0)),
     }
     return table[quantity]
+
+
+def simplified_row(quantity: str, alpha: sp.Expr, sigma: sp.Expr) -> Row:
+    """The same in lowest terms."""
+    of_data, of_noise = row(quantity, alpha, sigma)
+    return simplified(of_data), simplified(of_noise)
+
+
+def log_snr(alpha: sp.Expr, sigma: sp.Expr) -> tuple[sp.Expr]:
+    """log(alpha^2 / sigma^2)."""
+    return (2 * sp.log(simplified(alpha / sigma)),)
 
 
 def conversion(source: str, target: str, alpha: sp.Expr, sigma: sp.Expr) -> Row:
@@ -75,8 +82,14 @@ def between(source: Row, target: Row, alpha: sp.Expr, sigma: sp.Expr) -> Row:
 
     by Cramer's rule, in lowest terms.
     """
-    (data_s, noise_s), (data_t, noise_t) = source, target
-    determinant = alpha * noise_s - sigma * data_s
-    a = (data_t * noise_s - noise_t * data_s) / determinant
-    b = (alpha * noise_t - sigma * data_t) / determinant
+    determinant = _beside_state(source, alpha, sigma)
+    a = (target[0] * source[1] - target[1] * source[0]) / determinant
+    b = _beside_state(target, alpha, sigma) / determinant
     return simplified(a), simplified(b)
+
+
+def _beside_state(of: Row, alpha: sp.Expr, sigma: sp.Expr) -> sp.Expr:
+    """The determinant of the rows of x_t and of a quantity."""
+    if of == row("velocity", alpha, sigma):
+        return -wronskian(alpha, sigma)
+    return alpha * of[1] - sigma * of[0]

@@ -24,13 +24,14 @@ from fractions import Fraction
 from typing import Any, Final
 
 import sympy as sp
+from flint import arb, fmpq
 from sympy.functions.elementary.hyperbolic import HyperbolicFunction
 from sympy.functions.elementary.trigonometric import TrigonometricFunction
 from sympy.polys.domains import QQ
 from sympy.polys.rings import PolyElement, PolyRing
 
 from interpolants import enclosure
-from interpolants.enclosure import sign, value
+from interpolants.enclosure import LOOKS, PRECISIONS, sign, value
 from interpolants.expression import t
 from interpolants.pieces import resolved
 
@@ -45,6 +46,7 @@ MIN_SWELL: Final = 24
 """A normal form of at least so many terms is not used where it is larger than what it was found from."""
 MAX_MULTIPLE: Final = 16
 """Of a generator: sin(n u) is a polynomial of degree n, and larger multiples have generators of their own."""
+MAX_EXPONENT: Final = 32
 SPARE_GENERATORS: Final = 16
 MAX_STURM_DEGREE: Final = 30
 
@@ -146,6 +148,7 @@ class _Field:
         self._opaque: dict[sp.Expr, PolyElement] = {}
         self._signs: dict[PolyElement, int] = {}
         self._turned: dict[PolyElement, bool] = {}
+        self._looks: list[list[arb]] = []
         self._tangents: dict[int, sp.Expr] = {}
         self._values: dict[sp.Expr, _Product] = {}
         self._products = 0
@@ -215,7 +218,7 @@ class _Field:
         return _Product(QQ(1), {polynomial: exponent})
 
     def _unknown(self, expr: sp.Expr) -> PolyElement:
-        if expr.is_Function and expr.has(t):
+        if expr.is_Function:
             expr = expr.func(*map(simplified, expr.args))
         if expr not in self._opaque:
             self._opaque[expr] = self._new(expr)
@@ -354,9 +357,24 @@ class _Field:
     def _is_to_be_turned(self, polynomial: PolyElement) -> bool:
         """Whether minus the polynomial is written: where it looks negative, so that what is written looks positive."""
         if polynomial not in self._turned:
-            looks = enclosure.looks(self._to_expr(polynomial))
+            looks = {enclosure.sign_of(ball) for ball in self._at_looks(polynomial)}
+            if 0 in looks:
+                looks = enclosure.looks(self._to_expr(polynomial))
             self._turned[polynomial] = looks == {-1} if looks in ({1}, {-1}) else polynomial.LC < 0
         return self._turned[polynomial]
+
+    def _at_looks(self, polynomial: PolyElement) -> list[arb]:
+        """The values at a few times, from those of the generators."""
+        for generator in self.generators[len(self._looks) :]:
+            self._looks.append([enclosure.value(generator, time, 1, PRECISIONS[:1]) for time in LOOKS])
+        values = [arb(0) for _ in LOOKS]
+        with enclosure.precision(PRECISIONS[0]):
+            for monomial, coefficient in polynomial.terms():
+                number = arb(fmpq(int(coefficient.numerator), int(coefficient.denominator)))
+                used = [(self._looks[i], int(power)) for i, power in enumerate(monomial) if power]
+                for k, value_there in enumerate(values):
+                    values[k] = value_there + math.prod((at[k] ** power for at, power in used), start=number)
+        return values
 
     def _find_sign(self, polynomial: PolyElement) -> int:
         if _generators(polynomial) == (0,) and polynomial.degree() <= MAX_STURM_DEGREE:  # exactly, by Sturm's theorem
@@ -526,7 +544,7 @@ def addition_theorem(first: sp.Expr, second: sp.Expr) -> sp.Expr | None:
         if len(waves) != 2:
             return None
         a, b = map(phase, waves)
-        total += term / sp.Mul(*waves) / 2 * (sp.cos(sp.expand(a - b)) + sp.cos(sp.expand(a + b)))
+        total += term / sp.Mul(*waves) / 2 * (sp.cos(sp.expand(a - b, log=False)) + sp.cos(sp.expand(a + b, log=False)))
     total = sp.expand_mul(total)
     return None if total.is_Add else total
 
@@ -538,7 +556,7 @@ def is_wave(*functions: sp.Expr) -> bool:
 
 def phase(wave: sp.Expr) -> sp.Expr:
     """a of cos(a) = wave."""
-    return sp.expand(wave.args[0] - sp.pi / 2 if isinstance(wave, sp.sin) else wave.args[0])
+    return sp.expand(wave.args[0] - sp.pi / 2 if isinstance(wave, sp.sin) else wave.args[0], log=False)
 
 
 def _with_tangents(expr: sp.Expr) -> sp.Expr:
@@ -575,20 +593,26 @@ class _Basis:
         self._multiples[argument] = []
 
     def settle(self) -> None:
-        """Choose the generators: one for each direction where these are independent, as exp(-(t - 1/2)^2) and exp(1) are,
-        else one for each monomial; and several where a common one would have large multiples.
+        """Choose the generators: one for the common direction where all arguments have one, else for each monomial; and
+        several where a common one would have large multiples. Where a monomial is large, one for each direction if these
+        are independent: exp(-5000 (t - 1/2)^2) is not written with exp(5000 t), which overflows.
         """
         directions: dict[tuple[tuple[sp.Expr, sp.Rational], ...], dict[sp.Expr, sp.Rational]] = {}
         for argument, terms in self._arguments.items():
             if terms:
                 direction = _direction(terms)
                 directions.setdefault(direction, {})[argument] = terms[direction[0][0]]
-        if _independent(directions):
+        is_large = any(
+            abs(value(number * monomial, sp.Rational(1, 2))) > MAX_EXPONENT
+            for terms in self._arguments.values()
+            for monomial, number in terms.items()
+        )
+        if len(directions) == 1 or (is_large and _independent(directions)):
             for numbers in directions.values():
                 for group in _commensurate(numbers):
                     first = min(group, key=lambda argument: (abs(group[argument]), sp.count_ops(argument)))
                     if turns := self._quarter_turns.get(first, 0):
-                        self._settle(group, sp.expand((first - turns * sp.pi / 2) / group[first]), sp.Integer(1))
+                        self._settle(group, sp.expand((first - turns * sp.pi / 2) / group[first], log=False), sp.Integer(1))
                     else:
                         self._settle(group, first / group[first], sp.sign(group[first]))
             return
@@ -631,7 +655,7 @@ def _independent(directions: Iterable[tuple[tuple[sp.Expr, sp.Rational], ...]]) 
     """Whether none is a sum of multiples of others."""
     rows = list(map(dict, directions))
     monomials = {monomial for row in rows for monomial in row}
-    return len(rows) < 2 or sp.Matrix([[row.get(m, 0) for m in monomials] for row in rows]).rank() == len(rows)
+    return sp.Matrix([[row.get(m, 0) for m in monomials] for row in rows]).rank() == len(rows)
 
 
 def _commensurate(numbers: dict[sp.Expr, sp.Rational]) -> list[dict[sp.Expr, sp.Rational]]:

@@ -6,6 +6,9 @@ pi, and a polynomial near its root.
 
 from __future__ import annotations
 
+import functools
+from typing import Final
+
 import sympy as sp
 from sympy.codegen.cfunctions import expm1
 
@@ -13,19 +16,23 @@ from interpolants.enclosure import value
 from interpolants.expression import t
 from interpolants.simplify import addition_theorem, is_wave, phase
 
+MAX_SIZE: Final = 200
+"""Operations in a sum of two terms, up to which these are set against each other."""
+
 
 def stable(expr: sp.Expr) -> sp.Expr:
     """An equal expression that loses few digits when it is evaluated as it is written."""
     expr = expr.rewrite([sp.cot, sp.sec, sp.csc], sp.tan) if expr.has(sp.cot, sp.sec, sp.csc) else expr
     # Expanded, cos(pi (1 - t) / 2) is sin(pi t / 2).
-    expr = expr.replace(is_wave, lambda wave: wave.func(sp.expand(wave.args[0])))
+    expr = expr.replace(is_wave, lambda wave: wave.func(sp.expand(wave.args[0], log=False)))
     return expr.replace(lambda e: e.is_Add, _stable_sum)
 
 
+@functools.lru_cache(maxsize=8192)
 def _stable_sum(expr: sp.Expr) -> sp.Expr:
     if expr.is_polynomial(t) and all(c.is_Rational for c in sp.Poly(expr, t).coeffs()):
         return sp.factor(expr)
-    if len(expr.args) == 2:
+    if len(expr.args) == 2 and sp.count_ops(expr) <= MAX_SIZE:
         return (
             _exponential_difference(*expr.args)
             or _half_angle(*expr.args)
@@ -71,7 +78,7 @@ def _cosines(first: sp.Expr, second: sp.Expr) -> sp.Expr | None:
         return None
     (a, b), half = (phase(wave) for wave in (wave_a, wave_b)), sp.Rational(1, 2)
     difference, total = (
-        2 * sp.sin(sp.expand(half * (a + c))) * sp.sin(sp.expand(half * (c - a))) for c in (b, b + sp.pi)
+        2 * sp.sin(sp.expand(half * (a + c), log=False)) * sp.sin(sp.expand(half * (c - a), log=False)) for c in (b, b + sp.pi)
     )
     if k == 2:
         return p * difference * total

@@ -24,9 +24,9 @@ from interpolants.quantities import check_quantity, conversion, row, wronskian
 from interpolants.simplify import simplified
 
 
-def loss_weight(prediction: str, space: str, alpha: sp.Expr, sigma: sp.Expr) -> sp.Expr:
+def loss_weight(prediction: str, space: str, alpha: sp.Expr, sigma: sp.Expr) -> tuple[sp.Expr]:
     """b(t)^2, with which the squared error of ``prediction`` is the squared error of ``space``."""
-    return simplified(conversion(prediction, space, alpha, sigma)[1] ** 2)
+    return (simplified(conversion(prediction, space, alpha, sigma)[1] ** 2),)
 
 
 def error_terms(prediction: str, space: str, alpha: sp.Expr, sigma: sp.Expr) -> tuple[sp.Expr, sp.Expr, sp.Expr]:
@@ -74,7 +74,7 @@ class LossWeight:
         check_quantity(prediction, "weight: prediction")
         if towards_data == -1:
             return self.expr(alpha.subs(t, 1 - t), sigma.subs(t, 1 - t), prediction).subs(t, 1 - t)
-        b_squared = loss_weight(prediction, self.space or prediction, alpha, sigma)
+        (b_squared,) = loss_weight(prediction, self.space or prediction, alpha, sigma)
         return _product(b_squared, self.of_path(alpha, sigma))
 
     def in_log_snr(self) -> LossWeight:

@@ -82,7 +82,11 @@ def _flipped(of):
 
 
 def _doubled(of):
-    return lambda *arguments, **named: 2 * of(*arguments, **named)
+    def faulty(*arguments, **named):
+        result = of(*arguments, **named)
+        return tuple(2 * expr for expr in result) if isinstance(result, tuple) else 2 * result
+
+    return faulty
 
 
 @pytest.mark.parametrize(

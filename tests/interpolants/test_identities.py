@@ -75,9 +75,9 @@ def planted(key, fault, component):
     if isinstance(found, Coefficient):
         path._derived[key] = Coefficient(fault(found.expr))
     elif isinstance(found, Dynamics):
-        exprs = [found.a.expr, found.b.expr]
-        exprs[component] = fault(exprs[component])
-        path._derived[key] = Dynamics(*exprs, found.w.expr, found.name)
+        pair = [found.a, found.b]
+        pair[component] = Coefficient(fault(pair[component].expr))
+        path._derived[key] = Dynamics(*pair, found.w, found.amplitude, found.name)
     else:
         pair = [c.expr for c in found]
         pair[component] = fault(pair[component])
@@ -101,21 +101,21 @@ def test_a_planted_fault_in_a_derived_coefficient_fails_its_identities(key, faul
 
 
 METHOD_FAULTS = {
-    "forward f": ("forward_sde", lambda s: ForwardSDE(-s.f.expr, s.g_squared.expr), ["forward SDE"]),
+    "forward f": ("forward_sde", lambda s: ForwardSDE(Coefficient(-s.f.expr), s.g_squared), ["forward SDE"]),
     "forward g^2": (
-        "forward_sde", lambda s: ForwardSDE(s.f.expr, s.g_squared.expr / 2),
+        "forward_sde", lambda s: ForwardSDE(s.f, Coefficient(s.g_squared.expr / 2)),
         ["forward SDE", "reversal of the forward SDE"],
     ),
     "sde a": (
-        "sde", lambda s: Dynamics(-s.a.expr, s.b.expr, s.w.expr, s.name),
+        "sde", lambda s: Dynamics(Coefficient(-s.a.expr), s.b, s.w, s.amplitude, s.name),
         ["drift of the SDE, each named w", "reversal of the forward SDE"],
     ),
     "sde b": (
-        "sde", lambda s: Dynamics(s.a.expr, 2 * s.b.expr, s.w.expr, s.name),
+        "sde", lambda s: Dynamics(s.a, Coefficient(2 * s.b.expr), s.w, s.amplitude, s.name),
         ["drift of the SDE, each named w", "reversal of the forward SDE"],
     ),
     "sde w": (
-        "sde", lambda s: Dynamics(s.a.expr, s.b.expr, 2 * s.w.expr, s.name),
+        "sde", lambda s: Dynamics(s.a, s.b, Coefficient(2 * s.w.expr), s.amplitude, s.name),
         ["drift of the SDE, each named w", "named w", "reversal of the forward SDE"],
     ),
     "loss weight": ("loss_weight", lambda c: Coefficient(2 * c.expr), ["loss weights", "loss weights by hand"]),

@@ -1,0 +1,98 @@
+r"""How a coefficient is made of alpha, sigma, their derivatives and W = alpha' sigma - alpha sigma'.
+
+All that is derived from a path is a formula in these five. Where the expression that it simplifies to loses digits, the
+five, each accurate, and few operations keep them: a conversion is a product of their powers, and no drift from a
+predicted velocity has a difference in it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import sympy as sp
+
+from interpolants.expression import t
+from interpolants.simplify import simplified
+
+ALPHA, SIGMA, WRONSKIAN, NOISE = (sp.Function(f"_{name}")(t) for name in ("alpha", "sigma", "wronskian", "w"))
+"""Functions of time without values, of which formulas are written."""
+_FIVE: Final = (sp.diff(ALPHA, t), sp.diff(SIGMA, t), WRONSKIAN, ALPHA, SIGMA)
+
+Part = tuple[sp.Symbol, sp.Expr, "Made | None"]
+"""What a symbol stands for, and how that is made in turn."""
+
+
+def wronskian(alpha: sp.Expr, sigma: sp.Expr) -> sp.Expr:
+    """W = alpha' sigma - alpha sigma', positive exactly where the log-SNR increases."""
+    if (alpha, sigma) == (ALPHA, SIGMA):
+        return WRONSKIAN
+    return sp.diff(alpha, t) * sigma - alpha * sp.diff(sigma, t)
+
+
+@dataclass(frozen=True)
+class Made:
+    """An expression as ``formula(*arguments, alpha, sigma)[item]``.
+
+    Attributes:
+        formula: A function of a module, which returns a tuple of expressions.
+        arguments: Before alpha and sigma.
+        alpha, sigma: Of the path.
+        w: What ``NOISE`` stands for, if it is among the arguments, and how that is made.
+    """
+
+    formula: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    alpha: sp.Expr
+    sigma: sp.Expr
+    item: int = 0
+    w: tuple[sp.Expr, Made | None] | None = None
+
+    @property
+    def whole(self) -> sp.Expr:
+        """The formula in symbols, and in t where it holds other functions of that."""
+        return self._named()[0]
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """What the symbols are."""
+        return self._named()[1]
+
+    def _named(self) -> tuple[sp.Expr, tuple[Part, ...]]:
+        return _named(self)
+
+
+@functools.lru_cache(maxsize=2048)
+def _named(made: Made) -> tuple[sp.Expr, tuple[Part, ...]]:
+    written = _written(made.formula, made.arguments)[made.item]
+    meanings: dict[sp.Expr, tuple[sp.Expr, Made | None]] = {
+        function: (expr, None) for function, expr in zip(_FIVE, _five(made.alpha, made.sigma), strict=True)
+    }
+    if made.w is not None:
+        meanings[NOISE] = made.w
+    parts: dict[sp.Expr, Part] = {}
+
+    def named(expr: sp.Expr) -> sp.Expr:
+        if not expr.has(t) or expr == t:
+            return expr
+        if not expr.has(*meanings) or expr in meanings:
+            value, of_value = meanings.get(expr, (expr, None))
+            if not value.has(t):
+                return value
+            return parts.setdefault(expr, (sp.Symbol(f"p{len(parts)}", real=True), value, of_value))[0]
+        return expr.func(*map(named, expr.args))
+
+    return named(written), tuple(parts.values())
+
+
+@functools.lru_cache(maxsize=2048)
+def _written(formula: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[sp.Expr, ...]:
+    return formula(*arguments, ALPHA, SIGMA)
+
+
+@functools.lru_cache(maxsize=256)
+def _five(alpha: sp.Expr, sigma: sp.Expr) -> tuple[sp.Expr, ...]:
+    slopes = (simplified(sp.diff(e, t)) for e in (alpha, sigma))
+    return (*slopes, simplified(wronskian(alpha, sigma)), alpha, sigma)
