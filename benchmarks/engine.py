@@ -336,7 +336,7 @@ def random_paths(paths: int, seed: int, seconds: float, jobs: int) -> None:
     from trial_processes import outcomes
 
     lines, cases, decisions, notes = Counter(), Counter(), Counter(), 0
-    times, worst = defaultdict(list), (0.0, "nothing")
+    times, worst, errors = defaultdict(list), (0.0, "nothing"), []
     with contextlib.suppress(KeyboardInterrupt):  # the table then tells of those that ended
         for outcome in outcomes(map(draw, range(seed, seed + paths)), seconds=seconds, jobs=jobs, thorough=True):
             case = outcome.case
@@ -349,6 +349,7 @@ def random_paths(paths: int, seed: int, seconds: float, jobs: int) -> None:
             notes += len(outcome.notes)
             for stage, duration in outcome.seconds.items():
                 times[stage].append(duration)
+            errors += outcome.errors
             worst = max(worst, (outcome.worst[0], f"seed {case.seed}: {outcome.worst[1]}"))
     print(f"\n{'wrong':20} lines  paths")
     for kind in WRONG:
@@ -362,6 +363,8 @@ def random_paths(paths: int, seed: int, seconds: float, jobs: int) -> None:
         ended = times[stage] or [math.nan]
         print(f"{stage:20}{len(times[stage]):12}{statistics.median(ended):12.2f}{np.quantile(ended, 0.95):12.2f}")
     print(f"\nrefusals that the contract allows: {notes}; largest error that is right: {worst[0]:.2f} ulp, {worst[1]}")
+    within = ", ".join(f"{100 * np.mean(np.array(errors) <= most):.1f} % within {most}" for most in (2, 4, 8))
+    print(f"errors of {len(errors)} coefficients in ulp of float64, each its largest: {within}")
     sys.exit(bool(lines))
 
 
@@ -371,7 +374,7 @@ if __name__ == "__main__":
     of_random = parser.add_argument_group("random")
     of_random.add_argument("--paths", type=int, default=200, help="number of paths")
     of_random.add_argument("--seed", type=int, default=0, help="of the first path")
-    of_random.add_argument("--seconds", type=float, default=10.0, help="processor time for each of three stages")
+    of_random.add_argument("--seconds", type=float, default=10.0, help="processor time for each of five stages")
     of_random.add_argument("--jobs", type=int, default=2, help="number of processes")
     arguments = parser.parse_args()
     if arguments.figures == "random":

@@ -72,7 +72,7 @@ class Coefficient:
 
     def limit(self, end: int) -> sp.Expr:
         """The exact one-sided limit at t = 0 (noise) or t = 1 (data); ``oo`` or ``-oo`` at a pole."""
-        return limit(self.expr, end)
+        return limit(self.expr, end, self._made)
 
     def leading(self, end: int) -> tuple[sp.Expr, sp.Rational]:
         """(c, p) of the leading behaviour c s^p at an end, s the distance to it; a pole of order n has p = -n.
@@ -80,7 +80,7 @@ class Coefficient:
         Raises:
             ArithmeticError: If it is no power of s there, such as the log-SNR.
         """
-        return leading(self.expr, end)
+        return leading(self.expr, end, self._made)
 
     def error(self, dtype: str = "float64", times: int = 2000) -> float:
         """The largest error of ``c(t)``, in units in the last place of ``dtype``, measured against rigorous values.

@@ -36,7 +36,7 @@ from interpolants.expansion import around, near
 from interpolants.expression import t
 from interpolants.limits import evaluate, limit
 from interpolants.patches import Patch, fitted, patched
-from interpolants.pieces import resolved
+from interpolants.pieces import NotFoundError, pieces, resolved
 from interpolants.printer import ArrayFunction, lambdified, namespace, of_symbols, quiet, to_float, u
 from interpolants.simplify import decaying, simplified
 from interpolants.stable import stable
@@ -93,8 +93,8 @@ def compiled(expr: sp.Expr, backend: str = "torch", made: Made | None = None) ->
     """
     expr = resolved(expr)
     if isinstance(expr, sp.Piecewise):
-        return _piecewise(expr, backend)
-    return _compiled(expr, 0.0, 1.0, backend, made)
+        return _piecewise(expr, backend, made)
+    return _compiled(expr, 0.0, 1.0, backend, None if made is None or made.has_kinks else made)
 
 
 @functools.cache
@@ -104,7 +104,7 @@ def _compiled(expr: sp.Expr, low: float, high: float, backend: str, made: Made |
         return lambdified(expr, backend)
     form = _most_accurate_form(expr, low, high, made)
     function = _assemble(form, backend)
-    wrong_ends = tuple(_wrong_ends(expr, form, [end for end in (0, 1) if end in (low, high)]))
+    wrong_ends = tuple(_wrong_ends(expr, form, [end for end in (0, 1) if end in (low, high)], made))
     return _with_limits(function, wrong_ends, backend) if wrong_ends else function
 
 
@@ -188,14 +188,26 @@ def _parts(expr: sp.Expr) -> list[tuple[sp.Expr, float, float]]:
     return parts
 
 
-def _piecewise(expr: sp.Piecewise, backend: str) -> ArrayFunction:
+def _piecewise(expr: sp.Piecewise, backend: str, made: Made | None) -> ArrayFunction:
     functions = namespace(backend)
-    *parts, (last, low, high) = _parts(expr)
-    function = _compiled(last, low, high, backend)
-    for piece, low, high in reversed(parts):
-        before = _compiled(piece, low, high, backend)
+    *parts, last = _smooth_parts(expr, made)
+    function = _compiled(*last[:3], backend, last[3])
+    for piece, low, high, of_piece in reversed(parts):
+        before = _compiled(piece, low, high, backend, of_piece)
         function = _joined(functions["where"], functions["clip"], high, before, function)
     return function
+
+
+def _smooth_parts(expr: sp.Piecewise, made: Made | None) -> list[tuple[sp.Expr, float, float, Made | None]]:
+    """Pieces, from where to where, and how each is made of smooth functions."""
+    plain: list[tuple[sp.Expr, float, float, Made | None]] = [(*part, None) for part in _parts(expr)]
+    if made is None:
+        return plain
+    try:
+        found = pieces(expr, *made.ingredients)
+    except NotFoundError:
+        return plain
+    return [(piece, float(low), float(high), made.of(ingredients)) for piece, *ingredients, low, high in found]
 
 
 def _joined(
@@ -231,7 +243,7 @@ class _Reference:
 
     def exact(self, time: float) -> arb:
         """A ball about the value, to some 100 bits."""
-        return _exact(self.expr, self.made)(time)
+        return _exact(self.expr, self.low, self.high, self.made)(time)
 
     def _find_zeros(self) -> None:
         found = [(x, enclosure.sign_of(self.exact(x))) for x in self.times.tolist() if self.exact(x).is_finite()]
@@ -251,10 +263,10 @@ class _Reference:
 
 
 @functools.lru_cache(maxsize=512)
-def _exact(expr: sp.Expr, made: Made | None) -> Callable[[float], arb]:
+def _exact(expr: sp.Expr, low: float, high: float, made: Made | None) -> Callable[[float], arb]:
     """A function from a time to a ball about the value, made of the values of parts where these are enough."""
     known: dict[float, arb] = {}
-    parts = [_exact(part, of_part) for _, part, of_part in made.parts] if made is not None else []
+    parts = [_exact(part, low, high, of_part) for _, part, of_part in made.parts] if made is not None else []
     whole = None
     if made is not None:
         with enclosure.precision(2 * enclosure.ACCURATE):
@@ -267,7 +279,7 @@ def _exact(expr: sp.Expr, made: Made | None) -> Callable[[float], arb]:
         with enclosure.precision(2 * enclosure.ACCURATE):
             return whole(arb(time), *values)
 
-    for time in _PROBES:
+    for time in (low + (high - low) * share for share in _PROBES):
         if (ball := as_made(time)).is_finite() and not ball.overlaps(enclosure.value(expr, time)):
             raise ArithmeticError(f"compiled: {expr} is not what it is made of, at t = {time}.")
 
@@ -320,8 +332,8 @@ def _forms(expr: sp.Expr, low: float, high: float, made: Made | None) -> Iterato
     yield Form(in_u)
     yield Form(in_t, in_u)
     if made is not None and made.whole not in [name for name, _, _ in made.parts]:
-        parts = tuple((name, _most_accurate_form(part, low, high, how)) for name, part, how in made.parts)
-        yield Form(made.whole, parts=parts)
+        forms = tuple((name, _most_accurate_form(part, low, high, how)) for name, part, how in made.parts)
+        yield Form(made.whole, parts=forms)
     normal_in_u = stable(simplified(around_data)).xreplace({t: u})
     yield Form(normal_in_u)
     yield Form(in_t, normal_in_u)
@@ -438,12 +450,12 @@ def _powers(expr: sp.Expr, end: int) -> list[tuple[sp.Rational, int]]:
     return [(beside.power, root) for root in sorted({1, 2, *beside.roots}) if root <= 12]
 
 
-def _wrong_ends(expr: sp.Expr, form: Form, ends: Sequence[int]) -> Iterator[End]:
+def _wrong_ends(expr: sp.Expr, form: Form, ends: Sequence[int], made: Made | None) -> Iterator[End]:
     # In a thread of its own, which no grad mode, transform or tracer of the caller reaches.
     with ThreadPoolExecutor(1) as thread:
         values, slopes = thread.submit(_at_ends, _assemble(form, "torch")).result()
     for time in ends:
-        got, slope, limiting = values[time], slopes[time], to_float(limit(expr, time))
+        got, slope, limiting = values[time], slopes[time], to_float(limit(expr, time, made))
         if math.isclose(got, limiting, rel_tol=4e-16):
             if math.isnan(slope) and (exact := _slope(expr, time)) is not None:
                 yield End(time, limiting, slope=exact)

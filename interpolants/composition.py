@@ -8,13 +8,14 @@ predicted velocity has a difference in it.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import sympy as sp
 
 from interpolants.expression import t
+from interpolants.pieces import KINKS
 from interpolants.simplify import simplified
 
 ALPHA, SIGMA, WRONSKIAN, NOISE = (sp.Function(f"_{name}")(t) for name in ("alpha", "sigma", "wronskian", "w"))
@@ -29,7 +30,12 @@ def wronskian(alpha: sp.Expr, sigma: sp.Expr) -> sp.Expr:
     """W = alpha' sigma - alpha sigma', positive exactly where the log-SNR increases."""
     if (alpha, sigma) == (ALPHA, SIGMA):
         return WRONSKIAN
-    return sp.diff(alpha, t) * sigma - alpha * sp.diff(sigma, t)
+    return of_slopes(alpha, sigma)[0]
+
+
+def of_slopes(alpha: sp.Expr, sigma: sp.Expr) -> tuple[sp.Expr]:
+    """W in terms of alpha' and sigma': on most paths no difference, since sigma falls."""
+    return (sp.diff(alpha, t) * sigma - alpha * sp.diff(sigma, t),)
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,33 @@ class Made:
         """What the symbols are."""
         return self._named()[1]
 
+    @property
+    def ingredients(self) -> tuple[sp.Expr, ...]:
+        """alpha, sigma, and w if it is among the arguments."""
+        return (self.alpha, self.sigma) if self.w is None else (self.alpha, self.sigma, self.w[0])
+
+    def of(self, ingredients: Sequence[sp.Expr]) -> Made:
+        """The same formula of others."""
+        alpha, sigma, *rest = ingredients
+        if self.w is None:
+            return replace(self, alpha=alpha, sigma=sigma)
+        of_w = None if self.w[1] is None else self.w[1].of((alpha, sigma))
+        return replace(self, alpha=alpha, sigma=sigma, w=(rest[0], of_w))
+
+    @property
+    def has_kinks(self) -> bool:
+        """Whether it is made of what has kinks."""
+        return any(expr.has(*KINKS) for expr in self.ingredients)
+
+    @property
+    def stated(self) -> sp.Expr:
+        """The formula in t, as it is stated: nothing in it is multiplied out or cancelled."""
+        slopes = sp.diff(self.alpha, t), sp.diff(self.sigma, t)
+        meanings = dict(zip(_FIVE, (*slopes, wronskian(self.alpha, self.sigma), self.alpha, self.sigma), strict=True))
+        if self.w is not None:
+            meanings[NOISE] = self.w[0] if self.w[1] is None else self.w[1].stated
+        return _written(self.formula, self.arguments)[self.item].xreplace(meanings)
+
     def _named(self) -> tuple[sp.Expr, tuple[Part, ...]]:
         return _named(self)
 
@@ -70,6 +103,7 @@ def _named(made: Made) -> tuple[sp.Expr, tuple[Part, ...]]:
     meanings: dict[sp.Expr, tuple[sp.Expr, Made | None]] = {
         function: (expr, None) for function, expr in zip(_FIVE, _five(made.alpha, made.sigma), strict=True)
     }
+    meanings[WRONSKIAN] = meanings[WRONSKIAN][0], Made(of_slopes, (), made.alpha, made.sigma)
     if made.w is not None:
         meanings[NOISE] = made.w
     parts: dict[sp.Expr, Part] = {}
@@ -89,7 +123,7 @@ def _named(made: Made) -> tuple[sp.Expr, tuple[Part, ...]]:
 
 @functools.lru_cache(maxsize=2048)
 def _written(formula: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[sp.Expr, ...]:
-    return formula(*arguments, ALPHA, SIGMA)
+    return tuple(formula(*arguments, ALPHA, SIGMA))
 
 
 @functools.lru_cache(maxsize=256)

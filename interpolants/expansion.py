@@ -246,6 +246,8 @@ class _Local:
         # s^e L^j is of the order s^N for an N below e only.
         new = min(e - (_SLACK if j > 0 else 0) for (e, j), _ in cut)
         new = new if order is None else min(new, order)
+        while any(e == new and j > 0 for (e, j), _ in kept):
+            new -= _SLACK
         cut = [item for item in kept if item[0][0] >= new]
         if order is not None:
             rest = rest * self.power(order - new)

@@ -11,9 +11,10 @@ from typing import Final
 import mpmath
 import sympy as sp
 
+from interpolants.composition import Made
 from interpolants.expansion import Beside, near
 from interpolants.expression import t
-from interpolants.pieces import resolved
+from interpolants.pieces import KINKS, resolved
 from interpolants.printer import high_precision
 from interpolants.simplify import decaying, is_zero, simplified
 
@@ -31,8 +32,11 @@ def evaluate(expr: sp.Expr, at: mpmath.mpf, digits: int = _DIGITS) -> mpmath.mpf
 
 
 @functools.cache
-def limit(expr: sp.Expr, end: int) -> sp.Expr:
+def limit(expr: sp.Expr, end: int, made: Made | None = None) -> sp.Expr:
     """The one-sided limit of ``expr`` at ``end``, from inside [0, 1]: oo, -oo, or an exact number.
+
+    Args:
+        made: How the expression is made of the functions of a path, which may be easier to expand.
 
     Raises:
         ValueError: If ``end`` is neither 0 nor 1.
@@ -42,7 +46,7 @@ def limit(expr: sp.Expr, end: int) -> sp.Expr:
     expr = _piece(expr, end)
     if not expr.has(t):
         return expr
-    beside = None if isinstance(expr.as_coeff_Mul()[1], sp.log) else _beside(expr, end)
+    beside = None if isinstance(expr.as_coeff_Mul()[1], sp.log) else _beside(expr, end, made)
     if beside is None:
         return _by_laws(expr, end)
     if beside.power < 0 or (beside.power == 0 and beside.logs > 0) or beside.coefficient.is_infinite:
@@ -51,7 +55,7 @@ def limit(expr: sp.Expr, end: int) -> sp.Expr:
 
 
 @functools.cache
-def leading(expr: sp.Expr, end: int) -> tuple[sp.Expr, sp.Rational]:
+def leading(expr: sp.Expr, end: int, made: Made | None = None) -> tuple[sp.Expr, sp.Rational]:
     r"""(c, p) of expr = c s^p (1 + o(1)), with s = t at end 0 and s = 1 - t at end 1; c is not 0.
 
     A pole has p < 0: its order is -p. For ``expr`` = 0 it is (0, 0).
@@ -61,7 +65,7 @@ def leading(expr: sp.Expr, end: int) -> tuple[sp.Expr, sp.Rational]:
     """
     _check_end(end)
     expr = _piece(expr, end)
-    beside = _beside(expr, end)
+    beside = _beside(expr, end, made)
     if beside is None or beside.logs or beside.coefficient.is_infinite or (beside.sign == 0 and not is_zero(expr)):
         raise _unknown(expr, end)
     return _shorter(beside.coefficient), beside.power
@@ -71,9 +75,10 @@ def _shorter(number: sp.Expr) -> sp.Expr:
     return min(number, simplified(number), key=sp.count_ops)
 
 
-def _beside(expr: sp.Expr, end: int) -> Beside | None:
+def _beside(expr: sp.Expr, end: int, made: Made | None) -> Beside | None:
     there, other = sp.Integer(end), sp.Integer(1 - end)
-    forms = (form(expr) for form in (lambda e: e, simplified, decaying))
+    stated = (lambda e: e,) if made is None or expr.has(*KINKS) else (lambda e: e, lambda e: made.stated)
+    forms = (form(expr) for form in (*stated, simplified, decaying))
     return next((found for form in forms if (found := near(form, there, other)) is not None), None)
 
 

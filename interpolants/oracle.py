@@ -32,6 +32,7 @@ from torch import Tensor
 from interpolants.coefficient import Coefficient, at, precise_dtype
 from interpolants.expression import t as time
 from interpolants.path import Path
+from interpolants.pieces import each
 from interpolants.simplify import simplified
 from interpolants.two_sided import TwoSided
 
@@ -459,9 +460,7 @@ def _growth(c: Coefficient) -> Coefficient:
     def growth(expr: sp.Expr) -> sp.Expr:
         return simplified(sp.diff(expr**2, time) / 2)
 
-    if isinstance(c.expr, sp.Piecewise):
-        return Coefficient(sp.Piecewise(*((growth(expr), condition) for expr, condition in c.expr.args)))
-    return Coefficient(growth(c.expr))
+    return Coefficient(each(growth, c.expr) if isinstance(c.expr, sp.Piecewise) else growth(c.expr))
 
 
 def _moments(weights: Tensor, means: Tensor, variances: Tensor, basis: Tensor | None) -> tuple[Tensor, Tensor]:

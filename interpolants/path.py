@@ -13,6 +13,7 @@ from torch import Tensor
 
 from interpolants import diffusion, dynamics, quantities, text, weights
 from interpolants.coefficient import Coefficient, at, interval, made_of
+from interpolants.composition import Made, of_slopes
 from interpolants.diffusion import DiffusionLike
 from interpolants.dynamics import Dynamics, ForwardSDE
 from interpolants.enclosure import UndecidedWarning, Verdict, is_positive, sign, value
@@ -79,8 +80,9 @@ class Path:
     @property
     def wronskian(self) -> Coefficient:
         """W = alpha' sigma - alpha sigma'."""
+        a, s = self.alpha.expr, self.sigma.expr
         return self._once(
-            "wronskian", lambda: Coefficient(simplified(quantities.wronskian(self.alpha.expr, self.sigma.expr)))
+            "wronskian", lambda: Coefficient(simplified(quantities.wronskian(a, s)), Made(of_slopes, (), a, s))
         )
 
     @property
@@ -186,11 +188,14 @@ class Path:
     def row(self, quantity: str) -> tuple[Coefficient, Coefficient]:
         """The weights of data and noise in ``quantity``."""
         quantities.check_quantity(quantity, "row: quantity")
-
-        return self._once(("row", quantity), lambda: self._made(quantities.simplified_row, quantity))
+        return self._once(("row", quantity), lambda: self._pair(quantities.simplified_row, quantity))
 
     def _made(self, formula: Callable[..., Any], *arguments: Any) -> tuple[Coefficient, ...]:
         return made_of(formula, *arguments, alpha=self.alpha.expr, sigma=self.sigma.expr)
+
+    def _pair(self, formula: Callable[..., Any], *arguments: Any) -> tuple[Coefficient, Coefficient]:
+        a, b = self._made(formula, *arguments)
+        return a, b
 
     # Conversions
 
@@ -198,10 +203,7 @@ class Path:
         """(a, b) of target = a x_t + b source, for any two of velocity, score, noise and data."""
         quantities.check_quantity(source, "conversion: source")
         quantities.check_quantity(target, "conversion: target")
-
-        return self._once(
-            ("conversion", source, target), lambda: self._made(quantities.conversion, source, target)
-        )
+        return self._once(("conversion", source, target), lambda: self._pair(quantities.conversion, source, target))
 
     def convert(self, prediction: Tensor, x_t: Tensor, t: Tensor | float, *, source: str, target: str) -> Tensor:
         """The ``target`` that belongs to a ``source`` predicted at x_t; shapes as ``x_t``, t scalar or (batch,)."""

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import functools
 import itertools
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import sympy as sp
+from sympy.core.relational import Relational
 
 from interpolants.enclosure import roots, sign, value
 from interpolants.expression import t
@@ -36,10 +38,25 @@ def resolved(expr: sp.Expr) -> sp.Expr:
         found = pieces(expr)
     except NotFoundError:
         return expr
-    if len({piece for piece, _, _ in found}) == 1:
-        return found[0][0]
-    conditions = [*(t <= high for _, _, high in found[:-1]), True]
-    return sp.Piecewise(*((piece, c) for (piece, _, _), c in zip(found, conditions, strict=True)), evaluate=False)
+    return joined((piece, high) for piece, _, high in found)
+
+
+def joined(parts: Iterable[tuple[sp.Expr, sp.Expr]]) -> sp.Expr:
+    """One function of expressions, each with the time up to which it holds."""
+    kept: list[tuple[sp.Expr, sp.Expr]] = []
+    for piece, high in parts:
+        if kept and kept[-1][0] == piece:
+            kept.pop()
+        kept.append((piece, high))
+    if len(kept) == 1:
+        return kept[0][0]
+    conditions = [*(t <= high for _, high in kept[:-1]), True]
+    return sp.Piecewise(*((piece, c) for (piece, _), c in zip(kept, conditions, strict=True)), evaluate=False)
+
+
+def each(of: Callable[[sp.Expr], sp.Expr], expr: sp.Piecewise) -> sp.Expr:
+    """A function of each piece of what is resolved."""
+    return joined((of(piece), sp.S.One if condition == sp.true else condition.rhs) for piece, condition in expr.args)
 
 
 def pieces(*exprs: sp.Expr) -> list[tuple[sp.Expr, ...]]:
@@ -57,8 +74,8 @@ def _changes(expr: sp.Expr) -> set[sp.Expr]:
     changes: set[sp.Expr] = set()
     for part in sp.preorder_traversal(expr):
         if isinstance(part, sp.Piecewise):
-            for _, condition in part.args[:-1]:
-                changes |= set(_roots(condition.lhs - condition.rhs))
+            for relation in {r for _, condition in part.args for r in condition.atoms(Relational)}:
+                changes |= set(_roots(relation.lhs - relation.rhs))
         elif isinstance(part, KINKS):
             for argument in _arguments(part):
                 changes |= set(_roots(argument))

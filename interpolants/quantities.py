@@ -22,7 +22,7 @@ from typing import Final
 
 import sympy as sp
 
-from interpolants.composition import wronskian
+from interpolants.composition import wronskian as wronskian
 from interpolants.expression import t
 from interpolants.simplify import simplified
 

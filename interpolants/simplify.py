@@ -33,7 +33,7 @@ from sympy.polys.rings import PolyElement, PolyRing
 from interpolants import enclosure
 from interpolants.enclosure import LOOKS, PRECISIONS, sign, value
 from interpolants.expression import t
-from interpolants.pieces import resolved
+from interpolants.pieces import each, resolved
 
 MAX_TERMS: Final = 400
 """Of a polynomial; beyond it an expression is left as it is."""
@@ -44,6 +44,8 @@ MAX_SIZE_TO_FACTOR: Final = 600
 """Of a polynomial written densely: the product of its degrees, each plus one."""
 MIN_SWELL: Final = 24
 """A normal form of at least so many terms is not used where it is larger than what it was found from."""
+MAX_SWELL: Final = 100
+"""Operations beyond which a normal form has to be no longer than what it was found from."""
 MAX_MULTIPLE: Final = 16
 """Of a generator: sin(n u) is a polynomial of degree n, and larger multiples have generators of their own."""
 MAX_EXPONENT: Final = 32
@@ -63,7 +65,7 @@ def simplified(expr: sp.Expr) -> sp.Expr:
     """
     expr = resolved(expr)
     if isinstance(expr, sp.Piecewise):
-        return sp.Piecewise(*((simplified(piece), condition) for piece, condition in expr.args))
+        return each(simplified, expr)
     normal_form = _normal_form(expr, functions_apart=False)
     if normal_form is None:
         normal_form = _normal_form(expr, functions_apart=True)
@@ -81,9 +83,11 @@ def _normal_form(expr: sp.Expr, functions_apart: bool, decays: bool = False) -> 
     try:
         field = _Field(expr, functions_apart, decays)
         product = field.value(expr)
-        if sum(map(len, product.powers)) > max(MIN_SWELL, sp.count_ops(expr)):
+        size = sp.count_ops(expr)
+        if sum(map(len, product.powers)) > max(MIN_SWELL, size):
             return None
-        return field.expression(product)
+        result = field.expression(product)
+        return result if sp.count_ops(result) <= max(MAX_SWELL, size) else None
     except TooComplex:
         return None
 
@@ -207,6 +211,11 @@ class _Field:
             if isinstance(expr, sp.sign):
                 return _Product(QQ(-1 if negative else 1), {})
             return _Product(abs(product.coefficient), product.powers)
+        if expr.is_Function:
+            simpler = expr.func(*map(simplified, expr.args))
+            if simpler.is_Number:
+                return self.value(simpler)
+            expr = simpler
         return self._base(self._unknown(expr))
 
     def _positive(self, expr: sp.Expr) -> _Product | None:
@@ -218,8 +227,6 @@ class _Field:
         return _Product(QQ(1), {polynomial: exponent})
 
     def _unknown(self, expr: sp.Expr) -> PolyElement:
-        if expr.is_Function:
-            expr = expr.func(*map(simplified, expr.args))
         if expr not in self._opaque:
             self._opaque[expr] = self._new(expr)
         return self._opaque[expr]
@@ -594,8 +601,8 @@ class _Basis:
 
     def settle(self) -> None:
         """Choose the generators: one for the common direction where all arguments have one, else for each monomial; and
-        several where a common one would have large multiples. Where a monomial is large, one for each direction if these
-        are independent: exp(-5000 (t - 1/2)^2) is not written with exp(5000 t), which overflows.
+        several where a common one would have large multiples. Where a monomial is large, one for each direction if
+        these are independent: exp(-5000 (t - 1/2)^2) is not written with exp(5000 t), which overflows.
         """
         directions: dict[tuple[tuple[sp.Expr, sp.Rational], ...], dict[sp.Expr, sp.Rational]] = {}
         for argument, terms in self._arguments.items():
@@ -612,7 +619,9 @@ class _Basis:
                 for group in _commensurate(numbers):
                     first = min(group, key=lambda argument: (abs(group[argument]), sp.count_ops(argument)))
                     if turns := self._quarter_turns.get(first, 0):
-                        self._settle(group, sp.expand((first - turns * sp.pi / 2) / group[first], log=False), sp.Integer(1))
+                        self._settle(
+                            group, sp.expand((first - turns * sp.pi / 2) / group[first], log=False), sp.Integer(1)
+                        )
                     else:
                         self._settle(group, first / group[first], sp.sign(group[first]))
             return
@@ -655,7 +664,7 @@ def _independent(directions: Iterable[tuple[tuple[sp.Expr, sp.Rational], ...]]) 
     """Whether none is a sum of multiples of others."""
     rows = list(map(dict, directions))
     monomials = {monomial for row in rows for monomial in row}
-    return sp.Matrix([[row.get(m, 0) for m in monomials] for row in rows]).rank() == len(rows)
+    return bool(sp.Matrix([[row.get(m, 0) for m in monomials] for row in rows]).rank() == len(rows))
 
 
 def _commensurate(numbers: dict[sp.Expr, sp.Rational]) -> list[dict[sp.Expr, sp.Rational]]:

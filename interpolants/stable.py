@@ -78,7 +78,8 @@ def _cosines(first: sp.Expr, second: sp.Expr) -> sp.Expr | None:
         return None
     (a, b), half = (phase(wave) for wave in (wave_a, wave_b)), sp.Rational(1, 2)
     difference, total = (
-        2 * sp.sin(sp.expand(half * (a + c), log=False)) * sp.sin(sp.expand(half * (c - a), log=False)) for c in (b, b + sp.pi)
+        2 * sp.sin(sp.expand(half * (a + c), log=False)) * sp.sin(sp.expand(half * (c - a), log=False))
+        for c in (b, b + sp.pi)
     )
     if k == 2:
         return p * difference * total

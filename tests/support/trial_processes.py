@@ -31,6 +31,7 @@ class Outcome:
         findings: All that is wrong.
         seconds: Processor time of each stage that ended.
         worst: The largest error of float64 that is not wrong, in ulp, and of what.
+        errors: Of each coefficient in float64 that is not wrong, in ulp.
         notes: Allowed refusals.
     """
 
@@ -40,6 +41,7 @@ class Outcome:
     findings: list[Finding] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     worst: tuple[float, str] = (0.0, "")
+    errors: list[float] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
@@ -106,6 +108,7 @@ class _Running:
                 outcome.seconds[payload[0]] = payload[1]
             case "worst":
                 outcome.worst = max(outcome.worst, payload)
+                outcome.errors.append(payload[0])
             case "note":
                 outcome.notes.append(payload)
             case "stage":
