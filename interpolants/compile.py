@@ -334,6 +334,10 @@ def _forms(expr: sp.Expr, low: float, high: float, made: Made | None) -> Iterato
     if made is not None and made.whole not in [name for name, _, _ in made.parts]:
         forms = tuple((name, _most_accurate_form(part, low, high, how)) for name, part, how in made.parts)
         yield Form(made.whole, parts=forms)
+    if expr.has(sp.log):
+        opened_in_t, opened_in_u = (stable(sp.expand_log(e, force=True)) for e in (expr, around_data))
+        yield Form(opened_in_t)
+        yield Form(opened_in_t, opened_in_u.xreplace({t: u}))
     normal_in_u = stable(simplified(around_data)).xreplace({t: u})
     yield Form(normal_in_u)
     yield Form(in_t, normal_in_u)
@@ -455,7 +459,7 @@ def _wrong_ends(expr: sp.Expr, form: Form, ends: Sequence[int], made: Made | Non
     with ThreadPoolExecutor(1) as thread:
         values, slopes = thread.submit(_at_ends, _assemble(form, "torch")).result()
     for time in ends:
-        got, slope, limiting = values[time], slopes[time], to_float(limit(expr, time, made))
+        got, slope, limiting = values[time], slopes[time], _nearest(limit(expr, time, made))
         if math.isclose(got, limiting, rel_tol=4e-16):
             if math.isnan(slope) and (exact := _slope(expr, time)) is not None:
                 yield End(time, limiting, slope=exact)
@@ -463,6 +467,12 @@ def _wrong_ends(expr: sp.Expr, form: Form, ends: Sequence[int], made: Made | Non
             yield End(time, limiting, excess=got - limiting)
         else:
             yield End(time, limiting, slope=_slope(expr, time) or 0.0)
+
+
+def _nearest(number: sp.Expr) -> float:
+    """The float nearest to a number, of which sympy's digits may be wrong where much cancels."""
+    ball = arb.nan() if number.is_infinite else enclosure.value(number, sp.S.Zero)
+    return float(ball) if ball.is_finite() and ball.rel_accuracy_bits() >= _ENOUGH else to_float(number)
 
 
 def _at_ends(function: ArrayFunction) -> tuple[list[float], list[float]]:

@@ -85,6 +85,12 @@ class Made:
         return any(expr.has(*KINKS) for expr in self.ingredients)
 
     @property
+    def is_nonnegative(self) -> bool:
+        """Whether that is plain from the formula, since alpha, sigma and W are positive on a path."""
+        positive = {function: sp.Dummy(positive=True) for function in (ALPHA, SIGMA, WRONSKIAN)}
+        return bool(_written(self.formula, self.arguments)[self.item].xreplace(positive).is_nonnegative)
+
+    @property
     def stated(self) -> sp.Expr:
         """The formula in t, as it is stated: nothing in it is multiplied out or cancelled."""
         slopes = sp.diff(self.alpha, t), sp.diff(self.sigma, t)

@@ -132,8 +132,9 @@ def sde(prediction: str, w: Diffusion, alpha: sp.Expr, sigma: sp.Expr, towards_d
         ValueError: If w is negative or not finite somewhere inside (0, 1).
     """
     noise = w.expr(alpha, sigma, towards_data)
-    check_not_negative(noise, "w", w.name)
     of_w = noise, Made(_noise, (w,), alpha, sigma) if towards_data == 1 else None
+    if of_w[1] is None or not of_w[1].is_nonnegative:
+        check_not_negative(noise, "w", w.name)
     a, b = (
         Coefficient(expr, Made(linear_drift, (prediction, NOISE, towards_data), alpha, sigma, i, of_w))
         for i, expr in enumerate(linear_drift(prediction, noise, towards_data, alpha, sigma))

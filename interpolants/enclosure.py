@@ -159,6 +159,8 @@ def power(base: arb, exponent: sp.Expr) -> arb:
 
 def _by_sympy(expr: sp.Expr) -> arb:
     """Where factors alone are complex and the product is real."""
+    if flint.ctx.prec > PRECISIONS[1]:  # it searches for digits that may not be there
+        return arb.nan()
     digits = int(flint.ctx.prec * 0.302) + 10
     number = sp.N(expr, digits)
     real, imaginary = number.as_real_imag()

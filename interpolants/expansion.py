@@ -33,6 +33,8 @@ MIN_FLAT, MAX_FLAT = 3, 64
 """exp(-1/s) is used as smaller than a power of s between these."""
 MAX_ALGEBRAIC: Final = 120
 """Operations in a number, and parts of a turn in its angles, up to which it is asked whether it is zero."""
+MAX_PARTS: Final = 300
+"""Of a number that is known exactly."""
 MAX_KNOWN: Final = 20_000
 """Expansions that are kept."""
 PERIODIC: Final = (sp.sin, sp.cos, sp.tan, sp.cot, sp.sec, sp.csc)
@@ -106,29 +108,29 @@ def around(expr: sp.Expr, point: sp.Rational, towards: sp.Rational) -> sp.Expr:
 
 
 class _Number:
-    """A real number: a ball, and, when it is asked for, the exact expression."""
+    """A real number: a ball, and, when it is asked for, the exact expression, unless it is of too many parts."""
 
-    __slots__ = ("_exact", "ball")
+    __slots__ = ("_exact", "ball", "parts")
 
-    def __init__(self, ball: arb, exact: sp.Expr | Callable[[], sp.Expr]) -> None:
-        self.ball, self._exact = ball, exact
+    def __init__(self, ball: arb, exact: sp.Expr | Callable[[], sp.Expr], parts: int = 1) -> None:
+        self.ball, self._exact, self.parts = ball, exact, parts
 
     def exact(self) -> sp.Expr:
+        """The expression, or 60 digits."""
+        if self.parts > MAX_PARTS:
+            return sp.Float(self.ball.mid().str(60, radius=False), 60)
         if not isinstance(self._exact, sp.Basic):
             self._exact = self._exact()
         return self._exact
 
     def __add__(self, other: _Number) -> _Number:
-        return _Number(self.ball + other.ball, lambda: self.exact() + other.exact())
+        return _Number(self.ball + other.ball, lambda: self.exact() + other.exact(), self.parts + other.parts)
 
     def __mul__(self, other: _Number) -> _Number:
-        return _Number(self.ball * other.ball, lambda: self.exact() * other.exact())
-
-    def __neg__(self) -> _Number:
-        return _Number(0 - self.ball, lambda: -self.exact())
+        return _Number(self.ball * other.ball, lambda: self.exact() * other.exact(), self.parts + other.parts)
 
     def over(self, other: _Number) -> _Number:
-        return _Number(self.ball / other.ball, lambda: self.exact() / other.exact())
+        return _Number(self.ball / other.ball, lambda: self.exact() / other.exact(), self.parts + other.parts)
 
     def is_zero(self) -> bool:
         """Whether it is zero; Undecided where neither is proved."""
@@ -136,24 +138,25 @@ class _Number:
             return True
         if not self.ball.contains(0):
             return False
-        if is_zero_constant(self.exact()):
-            self.ball, self._exact = arb(0), sp.S.Zero
+        if self.parts <= MAX_PARTS and is_zero_constant(self.exact()):
+            self.ball, self._exact, self.parts = arb(0), sp.S.Zero, 1
             return True
         raise Hopeless
 
 
+@functools.lru_cache(maxsize=1024)
 def is_zero_constant(number: sp.Expr) -> bool:
     """Whether a number is proved to be 0: by its normal form, as a sum of waves, or by its minimal polynomial."""
     from sympy.simplify.fu import TR8
 
     from interpolants.simplify import is_zero, simplified
 
-    if number.is_zero or is_zero(number):
+    if number == 0 or is_zero(number):
         return True
     if sp.count_ops(number) > MAX_ALGEBRAIC:
         return False
     number = _in_primes(number).replace(lambda e: isinstance(e, PERIODIC), lambda e: e.func(simplified(e.args[0])))
-    if number.is_zero:
+    if number == 0:
         return True
     if number.has(*PERIODIC):  # above the line the products of waves are sums of waves, which cancel
         waves = number.replace(sp.tan, lambda x: sp.sin(x) / sp.cos(x))
@@ -161,7 +164,7 @@ def is_zero_constant(number: sp.Expr) -> bool:
             return True
     turns = [angle / sp.pi for wave in number.atoms(*PERIODIC) for angle in wave.args]
     parts = [turn.q if turn.is_Rational else MAX_ALGEBRAIC + 1 for turn in turns]
-    if not number.is_algebraic or math.lcm(*parts) > MAX_ALGEBRAIC:
+    if number.has(sp.exp, sp.log) or not number.is_algebraic or math.lcm(*parts) > MAX_ALGEBRAIC:
         return False
     x = sp.Dummy("x")
     return bool(sp.minimal_polynomial(number, x) == x)
@@ -411,7 +414,7 @@ class _Local:
             raise Undecided
         p = sp.Rational(exponent.numerator, exponent.denominator)
         one = self.composed(t**p, self.scaled(f, key, number))
-        factor = _Number(enclosure.power(number.ball, p), lambda: number.exact() ** p)
+        factor = _Number(enclosure.power(number.ball, p), lambda: number.exact() ** p, number.parts)
         return self.times(_Expansion({(key[0] * exponent, int(logs)): factor}, None, arb(0)), one)
 
     def exponential(self, f: Any) -> Any:
@@ -467,7 +470,7 @@ class _Local:
         if key[1] or not number.ball > 0:
             raise Undecided
         one = self.composed(sp.log(t), self.scaled(f, key, number))
-        terms = {(Fraction(0), 0): _Number(number.ball.log(), lambda: sp.log(number.exact()))}
+        terms = {(Fraction(0), 0): _Number(number.ball.log(), lambda: sp.log(number.exact()), number.parts)}
         if key[0]:
             terms[Fraction(0), 1] = _number(sp.Rational(-key[0].numerator, key[0].denominator))
         return self.plus(self.made(terms, None, arb(0)), one)
@@ -571,4 +574,4 @@ def _value_of(function: sp.Expr, origin: _Number, order: int, ball: arb | None =
 
     if ball is None:
         ball = enclosure.enclosed(function)(origin.ball)
-    return _Number(ball, exact)
+    return _Number(ball, exact, (1 + order) * origin.parts)

@@ -104,7 +104,9 @@ def to_float(value: sp.Expr) -> float:
             return int(value.p) / int(value.q)
         except OverflowError:
             return math.inf if value > 0 else -math.inf
-    return float(sp.re(sp.N(value, 30))) if value.is_finite else (math.inf if value == sp.oo else -math.inf)
+    if value in (sp.oo, -sp.oo):
+        return math.inf if value == sp.oo else -math.inf
+    return float(sp.re(sp.N(value, 30)))
 
 
 @functools.cache

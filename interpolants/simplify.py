@@ -44,6 +44,8 @@ MAX_SIZE_TO_FACTOR: Final = 600
 """Of a polynomial written densely: the product of its degrees, each plus one."""
 MIN_SWELL: Final = 24
 """A normal form of at least so many terms is not used where it is larger than what it was found from."""
+MAX_OPERATIONS: Final = 600
+"""Of an expression; a larger one is left as it is."""
 MAX_SWELL: Final = 100
 """Operations beyond which a normal form has to be no longer than what it was found from."""
 MAX_MULTIPLE: Final = 16
@@ -66,6 +68,8 @@ def simplified(expr: sp.Expr) -> sp.Expr:
     expr = resolved(expr)
     if isinstance(expr, sp.Piecewise):
         return each(simplified, expr)
+    if sp.count_ops(expr) > MAX_OPERATIONS:
+        return expr
     normal_form = _normal_form(expr, functions_apart=False)
     if normal_form is None:
         normal_form = _normal_form(expr, functions_apart=True)

@@ -38,6 +38,7 @@ def _stable_sum(expr: sp.Expr) -> sp.Expr:
             or _half_angle(*expr.args)
             or _cosines(*expr.args)
             or addition_theorem(*expr.args)
+            or _arc(*expr.args)
             or expr
         )
     return expr
@@ -51,7 +52,9 @@ def _exponential_difference(first: sp.Expr, second: sp.Expr) -> sp.Expr | None:
         ratio = sp.powsimp(-other / base)
         if ratio.func is not sp.exp:
             return None
-        exponent = sp.factor(sp.expand(ratio.args[0]))
+        exponent = sp.expand(ratio.args[0], log=False)
+        if exponent.is_polynomial(t):
+            exponent = sp.factor(exponent)
         if value(exponent, sp.Rational(1, 2)) <= 0:
             return -base * expm1(exponent)
     return None
@@ -65,6 +68,16 @@ def _half_angle(first: sp.Expr, second: sp.Expr) -> sp.Expr | None:
             return 2 * base * sp.cos(ratio.args[0] / 2) ** 2
         if (-ratio).func is sp.cos:
             return 2 * base * sp.sin((-ratio).args[0] / 2) ** 2
+    return None
+
+
+def _arc(first: sp.Expr, second: sp.Expr) -> sp.Expr | None:
+    """p pi/2 - p acos(x) as p asin(x), and alike; None where the sum is not that."""
+    for number, arc in ((first, second), (second, first)):
+        factors = [f for f in sp.Mul.make_args(arc) if isinstance(f, (sp.acos, sp.asin))]
+        if len(factors) == 1 and 2 * number == -sp.pi * (arc / factors[0]):
+            other = sp.asin if isinstance(factors[0], sp.acos) else sp.acos
+            return -arc / factors[0] * other(factors[0].args[0])
     return None
 
 
