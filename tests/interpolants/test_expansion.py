@@ -25,6 +25,10 @@ ZERO, ONE, R = sp.S.Zero, sp.S.One, sp.Rational
         ("2**(t**2)-1", 0, sp.log(2), 2, 0), ("cosh(3*t)-1", 0, R(9, 2), 2, 0),
         ("1-tanh(tan(pi*t/2))*(1-t)", 0, 1, 0, 0),
         ("1/(1+exp(1/t)) + t", 0, 1, 1, 0),
+        ("(1-t)**(-6*t-6)", 1, 1, -12, 0), ("1/(t**5+7*t**6*log(t)+t**6)", 0, 1, -5, 0),
+        ("exp(3/t)*exp(-2/t-1/t)*t", 0, 1, 1, 0),
+        ("cos(pi*log(1+1.99*t)/(2*log(2.99)))", 1, sp.pi * R(199, 598) / sp.log(R(299, 100)), 1, 0),
+        ("log((5051-51-5000*exp(t))/(5000*(1-exp(t))))+t", 0, 1, 1, 0),
     ],
 )  # fmt: skip
 def test_leading_terms_found_by_hand(text, end, coefficient, power, logs):

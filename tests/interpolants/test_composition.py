@@ -1,0 +1,86 @@
+"""What is derived from a path, made of alpha, sigma, their derivatives and W."""
+
+import itertools
+import pickle
+
+import pytest
+import sympy as sp
+import torch
+
+import interpolants as ip
+from interpolants import diffusion, dynamics, quantities
+from interpolants.coefficient import Coefficient
+from interpolants.compile import compiled
+from interpolants.composition import Made
+from interpolants.quantities import QUANTITIES
+from interpolants.simplify import is_zero
+
+t = ip.t
+PAIRS = list(itertools.permutations(QUANTITIES, 2))
+HARD = [
+    ip.Path("0.04+0.96*t**2", "1-0.868*sin(pi*t/2)").after("(atan(240*t)/atan(240))*(1-2*acos(t)/pi)"),
+    ip.Path("sqrt(1+3*t)-1", "1-t**0.7"),
+    ip.Path("t**2", "cos(pi*t/2)").after("(t+0.8*sqrt((t-0.5)**2)-0.4)"),
+    ip.Path("exp(-22*(1-sqrt(1-(1-t)**4)))", "1-exp(-44*(1-sqrt(1-(1-t)**4)))"),
+]
+
+
+@pytest.mark.parametrize(("source", "target"), PAIRS)
+@pytest.mark.parametrize("name", ["linear", "gvp", "vp", "edm"])
+def test_what_is_stated_is_what_is_derived(name, source, target):
+    path = getattr(ip, name)()
+    for coefficient in path.conversion(source, target):
+        assert is_zero(coefficient._made.stated - coefficient.expr)
+
+
+@pytest.mark.parametrize("w", diffusion.CHOICES)
+def test_drifts_too(w):
+    sde = ip.Path("t**2", "1-t").sde("velocity", w)
+    for coefficient in (sde.a, sde.b, sde.w):
+        assert is_zero(coefficient._made.stated - coefficient.expr)
+
+
+@pytest.mark.parametrize("path", HARD, ids=range(len(HARD)))
+def test_what_is_made_of_accurate_functions_is_accurate(path):
+    conversions = [c for pair in PAIRS for c in path.conversion(*pair)]
+    drifts = [c for w in ("sigma", "kl_regularized") for c in (path.sde("velocity", w).a, path.sde("velocity", w).b)]
+    for coefficient in (*conversions, *drifts):
+        assert coefficient.error("float32", 300) <= 1.01
+        assert coefficient.error("float64", 300) <= 4096
+
+
+def swapped(source, target, alpha, sigma):
+    return quantities.conversion(target, source, alpha, sigma)
+
+
+def test_what_is_not_what_it_is_made_of_is_refused():
+    """At a path of which no formula in t is accurate, so that the parts are asked."""
+    path = HARD[1]
+    a, s = path.alpha.expr, path.sigma.expr
+    of_data, _ = quantities.conversion("velocity", "data", a, s)
+    assert compiled(of_data, "numpy", Made(quantities.conversion, ("velocity", "data"), a, s)) is not None
+    with pytest.raises(ArithmeticError, match="is not what it is made of"):
+        compiled(of_data, "numpy", Made(swapped, ("velocity", "data"), a, s))
+
+
+def test_w_is_not_negative_by_its_formula():
+    for name in ("sigma", "kl_optimal", "kl_regularized"):
+        assert Made(dynamics._noise, (diffusion.choose(name),), t, 1 - t).is_nonnegative
+    for text in ("t-1", "1-t", "sin(9*t)"):
+        assert not Made(dynamics._noise, (diffusion.choose(text),), t, 1 - t).is_nonnegative
+
+
+def test_a_coefficient_that_is_stored_is_computed_as_before():
+    path = HARD[0]
+    times = torch.linspace(0, 1, 101, dtype=torch.float64)
+    for coefficient in path.conversion("velocity", "data"):
+        again = pickle.loads(pickle.dumps(coefficient))
+        assert torch.equal(again(times), coefficient(times))
+    assert Coefficient(t)._made is None
+
+
+def test_kinks_and_their_pieces():
+    """The same formula of smooth pieces, on each of which it is accurate."""
+    for coefficient in HARD[2].conversion("velocity", "score"):
+        assert isinstance(coefficient.expr, sp.Piecewise)
+        assert coefficient.error(times=300) <= 16
