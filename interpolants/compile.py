@@ -6,10 +6,10 @@ error, against rigorous values at times all over (0, 1), is within ``TOLERANCE``
 
     as a function of t,
     as a function of 1 - t (exact in floating point on [1/2, 1]),
-    the first on [0, 1/2] and the second on (1/2, 1],
-    the same with its normal form, and with powers and exponentials corrected for the rounding of their exponents;
+    of what a path is made of, each accurate (``composition``),
+    with logarithms opened, in its normal form, with exponentials that decay, and of its own parts, each accurate;
 
-where none is, the best of them has polynomials in the place of what is not accurate (``patches``); and where the value
+or in one of them on [0, 1/2] and another on (1/2, 1]. Where none is, the best of them has polynomials in the place of what is not accurate (``patches``); and where the value
 at an end itself is not the limit, the limit is put in its place.
 """
 
@@ -59,14 +59,14 @@ _PROBES: Final = (0.03125, 0.375, 0.6875)
 
 @dataclass(frozen=True)
 class Form:
-    """A way to evaluate: ``whole`` everywhere, or up to t = 1/2 where ``data_half`` is given, which is for the other
-    half; each an expression in t and u = 1 - t. Or a function of ``parts`` that have each a form of their own, which
-    ``whole`` then is of the symbols that stand for them. Polynomials where it is not accurate.
+    """A way to evaluate: ``whole``, an expression in t and u = 1 - t. Or a function of ``parts`` that have each a form of
+    their own, which ``whole`` then is of the symbols that stand for them. Or one form up to t = 1/2 and another from
+    there. Polynomials where it is not accurate.
     """
 
     whole: sp.Expr
-    data_half: sp.Expr | None = None
     parts: tuple[tuple[sp.Symbol, Form], ...] = ()
+    halves: tuple[Form, ...] = ()
     patches: tuple[Patch, ...] = ()
 
 
@@ -137,12 +137,11 @@ def error(expr: sp.Expr, dtype: str = "float64", times: int = 2000, made: Made |
 def _assemble(form: Form, backend: str) -> ArrayFunction:
     if form.parts:
         return patched(_of_parts(form, backend), form.patches, backend)
-    function = lambdified(form.whole, backend)
-    if form.data_half is not None:
-        # Neither half sees the other's times, so that no derivative is NaN.
-        functions, last = namespace(backend), lambdified(form.data_half, backend)
-        function = _joined(functions["where"], functions["clip"], 0.5, function, last)
-    return patched(function, form.patches, backend)
+    if form.halves:  # neither sees the other's times, so that no derivative is NaN
+        functions, (first, last) = namespace(backend), (_assemble(half, backend) for half in form.halves)
+        joined = _joined(functions["where"], functions["clip"], 0.5, first, last)
+        return patched(joined, form.patches, backend)
+    return patched(lambdified(form.whole, backend), form.patches, backend)
 
 
 def _of_parts(form: Form, backend: str) -> ArrayFunction:
@@ -309,15 +308,23 @@ def _in_ulp(got: Any, exact: arb) -> float:
 
 @functools.cache
 def _most_accurate_form(expr: sp.Expr, low: float = 0.0, high: float = 1.0, made: Made | None = None) -> Form:
-    reference, best, least = _Reference(expr, low, high, made=made), Form(expr), math.inf
+    reference = _Reference(expr, low, high, made=made)
+    halves = [reference.times <= 0.5, reference.times > 0.5]
+    best, least = [Form(expr), Form(expr)], [math.inf, math.inf]
     for form in _forms(expr, low, high, made):
         errors = reference.errors(_values(_assemble(form, "numpy"), reference.times), reference.times)
-        if errors.max(initial=0.0) <= (OF_PARTS if form.parts and made is not None else TOLERANCE):
+        tolerance = OF_PARTS if form.parts and made is not None else TOLERANCE
+        accurate = [bool(errors[half].max(initial=0.0) <= tolerance) for half in halves]
+        if all(accurate):
             return form
-        lost = float(np.log1p(np.minimum(errors, 1e30)).sum())  # digits, over all times
-        if lost < 0.8 * least:
-            best, least = form, lost
-    return replace(best, patches=_patches(best, reference))
+        for i, half in enumerate(halves):
+            lost = float(np.log1p(np.minimum(errors[half], 1e30)).sum())  # digits, over all times
+            if least[i] > 0 and (accurate[i] or lost < 0.8 * least[i]):
+                best[i], least[i] = form, 0.0 if accurate[i] else lost
+        if least == [0.0, 0.0]:
+            return Form(expr, halves=tuple(best))
+    form = best[0] if best[0] == best[1] else Form(expr, halves=tuple(best))
+    return replace(form, patches=_patches(form, reference))
 
 
 def _values(function: ArrayFunction, times: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -325,30 +332,25 @@ def _values(function: ArrayFunction, times: np.ndarray[Any, Any]) -> np.ndarray[
 
 
 def _forms(expr: sp.Expr, low: float, high: float, made: Made | None) -> Iterator[Form]:
-    in_t = stable(expr)
-    yield Form(in_t)
     around_data = around(expr, sp.S.One, sp.S.Zero)
-    in_u = stable(around_data).xreplace({t: u})
-    yield Form(in_u)
-    yield Form(in_t, in_u)
+
+    def in_both(form: Callable[[sp.Expr], sp.Expr]) -> Iterator[Form]:
+        yield Form(stable(form(expr)))
+        yield Form(stable(form(around_data)).xreplace({t: u}))
+
+    yield from in_both(lambda e: e)
     if made is not None and made.whole not in [name for name, _, _ in made.parts]:
         forms = tuple((name, _most_accurate_form(part, low, high, how)) for name, part, how in made.parts)
         yield Form(made.whole, parts=forms)
-    if expr.has(sp.log):
-        opened_in_t, opened_in_u = (stable(sp.expand_log(e, force=True)) for e in (expr, around_data))
-        yield Form(opened_in_t)
-        yield Form(opened_in_t, opened_in_u.xreplace({t: u}))
-    normal_in_u = stable(simplified(around_data)).xreplace({t: u})
-    yield Form(normal_in_u)
-    yield Form(in_t, normal_in_u)
+    if expr.has(sp.log):  # a power of a small number may underflow, its logarithm does not
+        yield from in_both(lambda e: sp.expand_log(e, force=True))
+    yield Form(stable(simplified(around_data)).xreplace({t: u}))
     if expr.has(sp.exp, HyperbolicFunction):
-        decaying_in_t, decaying_in_u = stable(decaying(expr)), stable(decaying(around_data)).xreplace({t: u})
-        yield Form(decaying_in_t)
-        yield Form(decaying_in_t, decaying_in_u)
+        yield from in_both(decaying)
     for kinds in ((sp.log,), (sp.log, sp.Mul, sp.Pow)):
         if (parts := _in_parts(expr, kinds, low, high)) is not None:
             yield parts
-            if sp.Mul in kinds and expr.has(sp.log):  # a power of a small number may underflow, its logarithm does not
+            if sp.Mul in kinds and expr.has(sp.log):
                 yield replace(parts, whole=sp.expand_log(parts.whole))
 
 

@@ -195,6 +195,8 @@ class _Expansion:
     order: Any
     """N, a Fraction; None without a remainder."""
     rest: arb
+    is_flat: bool = False
+    """Whether the function is positive and has no terms, as exp(-1/s)."""
 
     @property
     def low(self) -> Fraction:
@@ -310,6 +312,8 @@ class _Local:
         if not orders:
             return self.made(terms, None, arb(0))
         order, rest = min(orders), arb(0)
+        if f.is_flat and g.is_flat:
+            return _Expansion({}, order, arb(0).union((f.rest * g.rest).upper()), is_flat=True)
         if f.order is not None and _is_some(g):
             rest += f.rest * self.bounded(g, g.low) * self.power(f.order + g.low - order)
         if g.order is not None and f.terms:
@@ -328,7 +332,7 @@ class _Local:
         """The absolute value of what is remainder alone."""
         if f.terms or f.order is None:
             raise Undecided
-        return _Expansion({}, f.order, arb(0).union(abs(f.rest).upper()))
+        return _Expansion({}, f.order, arb(0).union(abs(f.rest).upper()), is_flat=True)
 
     def leading(self, f: _Expansion) -> tuple[Exponents, _Number]:
         """The exponents and the coefficient of the first term; Undecided where that is not clear."""
@@ -405,9 +409,9 @@ class _Local:
             for _ in range(int(exponent)):
                 result = self.times(result, f)
             return result
-        if not f.terms and f.order is not None and exponent > 0 and f.rest >= 0:  # smaller than all powers
+        if f.is_flat and f.order is not None and exponent > 0:
             e = arb(exponent.numerator) / exponent.denominator
-            return _Expansion({}, f.order * exponent, arb(0).union(f.rest.upper() ** e))
+            return _Expansion({}, f.order * exponent, arb(0).union(f.rest.upper() ** e), is_flat=True)
         key, number = self.leading(f)
         logs = key[1] * exponent
         if logs.denominator != 1 or (exponent.denominator != 1 and not number.ball > 0):
@@ -449,7 +453,7 @@ class _Local:
             order = math.floor(min(float((abs(ratio) * self.log ** (key[1] - 1)).lower()), MAX_FLAT))
             if order < MIN_FLAT:
                 raise Undecided
-            flat = _Expansion({}, Fraction(order), arb(0).union(1))
+            flat = _Expansion({}, Fraction(order), arb(0).union(1), is_flat=True)
             return flat if ratio < 0 else _Huge(1, flat)
         flat = self.decaying(abs(ratio).lower(), -key[0])
         return flat if ratio < 0 else _Huge(1, flat)
@@ -460,7 +464,8 @@ class _Local:
         order = math.floor(min(float((exponent * power.numerator / power.denominator).lower()), MAX_FLAT))
         if order < MIN_FLAT:  # exp(-size s^-power) s^-N increases on (0, delta] for N below this
             raise Undecided
-        return _Expansion({}, Fraction(order), arb(0).union(((-exponent).exp() * self.delta**-order).upper()))
+        size = ((-exponent).exp() * self.delta**-order).upper()
+        return _Expansion({}, Fraction(order), arb(0).union(size), is_flat=True)
 
     def logarithm(self, f: Any) -> Any:
         """log(f), for f > 0."""

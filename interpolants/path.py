@@ -64,8 +64,11 @@ class Path:
         self.name = name or f"({alpha}, {sigma})"
         self._towards_data = towards_data
         self._derived: dict[Hashable, Any] = {}
-        self.undecided = _check_path(self.name, alpha, sigma, towards_data)
-        self.alpha, self.sigma = Coefficient(alpha), Coefficient(sigma)
+        try:
+            self.undecided = _check_path(self.name, alpha, sigma, towards_data)
+            self.alpha, self.sigma = Coefficient(alpha), Coefficient(sigma)
+        except ArithmeticError as error:
+            raise ValueError(f"{self.name}: must be a path that can be evaluated at all times. {error}") from error
 
     @property
     def d_alpha(self) -> Coefficient:

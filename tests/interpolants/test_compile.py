@@ -52,7 +52,7 @@ def assert_accurate(expr, times=TIMES):
 def test_one_formula_in_t_or_in_the_distance_to_the_data_or_in_both(expr, written_in):
     chosen = form(expr)
     assert chosen.whole.free_symbols == written_in
-    assert (chosen.data_half, chosen.parts, chosen.patches) == (None, (), ())
+    assert (chosen.halves, chosen.parts, chosen.patches) == ((), (), ())
     assert_accurate(expr)
 
 
@@ -67,7 +67,7 @@ def test_one_formula_in_t_or_in_the_distance_to_the_data_or_in_both(expr, writte
 )
 def test_a_formula_for_each_half(expr):
     chosen = form(expr)
-    assert (chosen.whole.free_symbols, chosen.data_half.free_symbols) == ({t}, {u})
+    assert [half.whole.free_symbols for half in chosen.halves] == [{t}, {u}]
     assert chosen.patches == ()
     assert_accurate(expr)
 
