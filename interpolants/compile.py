@@ -9,8 +9,9 @@ error, against rigorous values at times all over (0, 1), is within ``TOLERANCE``
     of what a path is made of, each accurate (``composition``),
     with logarithms opened, in its normal form, with exponentials that decay, and of its own parts, each accurate;
 
-or in one of them on [0, 1/2] and another on (1/2, 1]. Where none is, the best of them has polynomials in the place of what is not accurate (``patches``); and where the value
-at an end itself is not the limit, the limit is put in its place.
+or in one of them on [0, 1/2] and another on (1/2, 1]. Where none is, the best of them has polynomials in the place of
+what is not accurate (``patches``); and where the value at an end itself is not the limit, the limit is put in its
+place.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-import mpmath
 import numpy as np
 import sympy as sp
 import torch
@@ -34,11 +34,11 @@ from interpolants import enclosure
 from interpolants.composition import Made
 from interpolants.expansion import around, near
 from interpolants.expression import t
-from interpolants.limits import evaluate, limit
+from interpolants.limits import limit
 from interpolants.patches import Patch, fitted, patched
 from interpolants.pieces import NotFoundError, pieces, resolved
 from interpolants.printer import ArrayFunction, lambdified, namespace, of_symbols, quiet, to_float, u
-from interpolants.simplify import decaying, simplified
+from interpolants.simplify import MAX_OPERATIONS, decaying, simplified
 from interpolants.stable import stable
 
 TOLERANCE: Final = 4.0
@@ -54,13 +54,15 @@ _FINITE: Final = 1e300  # next to a pole inside (0, 1) the digits are those of t
 _DEEPEST, _NARROWEST = 2.0**-140, 2.0**-30
 _EXCESS: Final = 1e-12
 _ENOUGH: Final = 80  # bits of a reference
+_SLOPE_BITS: Final = 400
+_NOTHING: Final = 2.0**-1074
 _PROBES: Final = (0.03125, 0.375, 0.6875)
 
 
 @dataclass(frozen=True)
 class Form:
-    """A way to evaluate: ``whole``, an expression in t and u = 1 - t. Or a function of ``parts`` that have each a form of
-    their own, which ``whole`` then is of the symbols that stand for them. Or one form up to t = 1/2 and another from
+    """A way to evaluate: ``whole``, an expression in t and u = 1 - t. Or a function of ``parts`` that have each a form
+    of their own, which ``whole`` then is of the symbols that stand for them. Or one form up to t = 1/2 and another from
     there. Polynomials where it is not accurate.
     """
 
@@ -332,6 +334,14 @@ def _values(function: ArrayFunction, times: np.ndarray[Any, Any]) -> np.ndarray[
 
 
 def _forms(expr: sp.Expr, low: float, high: float, made: Made | None) -> Iterator[Form]:
+    def composed() -> Iterator[Form]:
+        if made is not None and made.whole not in [name for name, _, _ in made.parts]:
+            forms = ((name, _most_accurate_form(part, low, high, how)) for name, part, how in made.parts)
+            yield Form(made.whole, parts=tuple(forms))
+
+    if sp.count_ops(expr) > MAX_OPERATIONS and (of_parts := list(composed())):
+        yield from of_parts
+        return
     around_data = around(expr, sp.S.One, sp.S.Zero)
 
     def in_both(form: Callable[[sp.Expr], sp.Expr]) -> Iterator[Form]:
@@ -339,9 +349,7 @@ def _forms(expr: sp.Expr, low: float, high: float, made: Made | None) -> Iterato
         yield Form(stable(form(around_data)).xreplace({t: u}))
 
     yield from in_both(lambda e: e)
-    if made is not None and made.whole not in [name for name, _, _ in made.parts]:
-        forms = tuple((name, _most_accurate_form(part, low, high, how)) for name, part, how in made.parts)
-        yield Form(made.whole, parts=forms)
+    yield from composed()
     if expr.has(sp.log):  # a power of a small number may underflow, its logarithm does not
         yield from in_both(lambda e: sp.expand_log(e, force=True))
     yield Form(stable(simplified(around_data)).xreplace({t: u}))
@@ -437,6 +445,8 @@ def _accurate_patch(
     zeros = [zero for zero in zeros if low <= zero <= high]
     if len(zeros) > 1 or (zeros and low == 0):
         return None
+    if low == 0 and all(abs(reference.exact(time)) < _NOTHING for time in times.tolist()):
+        return Patch(end, low, high, 0.0, 1, (0.0, 0.0), 1.0, (0.0,))  # below all floats, and perhaps 0 times infinity
     for power, root in [(sp.S.Zero, 1)] if low > 0 else _powers(reference.expr, end):
         patch = fitted(reference.expr, end, low, high, power, root, zeros[0] if zeros else None)
         if patch is None:
@@ -487,8 +497,13 @@ def _at_ends(function: ArrayFunction) -> tuple[list[float], list[float]]:
 
 def _slope(expr: sp.Expr, end: int) -> float | None:
     """The derivative at an end, by differences of which each is much nearer to it; None where they do not agree."""
-    with mpmath.workdps(120):
-        steps = [mpmath.mpf(10) ** -k for k in (10, 20, 40)]
-        values = [evaluate(expr, end + (1 - 2 * end) * step) for step in steps]
-        farther, nearer = ((1 - 2 * end) * (values[i] - values[i + 1]) / (steps[i] - steps[i + 1]) for i in range(2))
-        return float(nearer) if abs(nearer - farther) <= 1e-6 * (1 + abs(nearer)) else None
+    steps = [sp.Rational(1, 10**k) for k in (10, 20, 40)]
+    values = [
+        enclosure.value(expr, end + (1 - 2 * end) * step, _SLOPE_BITS, enclosure.PRECISIONS[1:3]) for step in steps
+    ]
+    with enclosure.precision(2 * _SLOPE_BITS):
+        farther, nearer = (
+            (1 - 2 * end) * (values[i] - values[i + 1]) / enclosure.point(steps[i] - steps[i + 1]) for i in range(2)
+        )
+        agree = abs(nearer - farther) <= 1e-6 * (1 + abs(nearer))
+    return float(nearer) if nearer.is_finite() and agree else None

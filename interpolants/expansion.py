@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Final
@@ -21,7 +22,7 @@ from typing import Any, Final
 import sympy as sp
 from flint import arb, arb_series
 
-from interpolants import enclosure
+from interpolants import effort, enclosure
 from interpolants.expression import t
 
 Exponents = tuple[Fraction, int]
@@ -35,6 +36,9 @@ MAX_ALGEBRAIC: Final = 120
 """Operations in a number, and parts of a turn in its angles, up to which it is asked whether it is zero."""
 MAX_PARTS: Final = 300
 """Of a number that is known exactly."""
+MAX_CALLS: Final = 1_000_000
+"""Of functions, in which a number of more parts is shown to be zero."""
+_TINY: Final = 1e-40
 MAX_KNOWN: Final = 20_000
 """Expansions that are kept."""
 PERIODIC: Final = (sp.sin, sp.cos, sp.tan, sp.cot, sp.sec, sp.csc)
@@ -119,18 +123,31 @@ class _Number:
         """The expression, or 60 digits."""
         if self.parts > MAX_PARTS:
             return sp.Float(self.ball.mid().str(60, radius=False), 60)
+        return self.whole()
+
+    def whole(self) -> sp.Expr:
+        """The expression, of however many parts."""
         if not isinstance(self._exact, sp.Basic):
             self._exact = self._exact()
         return self._exact
 
+    def _is_proved_zero(self) -> bool:
+        if not abs(self.ball) < _TINY:
+            return False
+        try:
+            with effort.bounded(MAX_CALLS) if self.parts > MAX_PARTS else nullcontext():
+                return is_zero_constant(self.whole())
+        except effort.EffortError:
+            return False
+
     def __add__(self, other: _Number) -> _Number:
-        return _Number(self.ball + other.ball, lambda: self.exact() + other.exact(), self.parts + other.parts)
+        return _Number(self.ball + other.ball, lambda: self.whole() + other.whole(), self.parts + other.parts)
 
     def __mul__(self, other: _Number) -> _Number:
-        return _Number(self.ball * other.ball, lambda: self.exact() * other.exact(), self.parts + other.parts)
+        return _Number(self.ball * other.ball, lambda: self.whole() * other.whole(), self.parts + other.parts)
 
     def over(self, other: _Number) -> _Number:
-        return _Number(self.ball / other.ball, lambda: self.exact() / other.exact(), self.parts + other.parts)
+        return _Number(self.ball / other.ball, lambda: self.whole() / other.whole(), self.parts + other.parts)
 
     def is_zero(self) -> bool:
         """Whether it is zero; Undecided where neither is proved."""
@@ -138,7 +155,7 @@ class _Number:
             return True
         if not self.ball.contains(0):
             return False
-        if self.parts <= MAX_PARTS and is_zero_constant(self.exact()):
+        if self._is_proved_zero():
             self.ball, self._exact, self.parts = arb(0), sp.S.Zero, 1
             return True
         raise Hopeless
@@ -418,7 +435,7 @@ class _Local:
             raise Undecided
         p = sp.Rational(exponent.numerator, exponent.denominator)
         one = self.composed(t**p, self.scaled(f, key, number))
-        factor = _Number(enclosure.power(number.ball, p), lambda: number.exact() ** p, number.parts)
+        factor = _Number(enclosure.power(number.ball, p), lambda: number.whole() ** p, number.parts)
         return self.times(_Expansion({(key[0] * exponent, int(logs)): factor}, None, arb(0)), one)
 
     def exponential(self, f: Any) -> Any:
@@ -475,7 +492,7 @@ class _Local:
         if key[1] or not number.ball > 0:
             raise Undecided
         one = self.composed(sp.log(t), self.scaled(f, key, number))
-        terms = {(Fraction(0), 0): _Number(number.ball.log(), lambda: sp.log(number.exact()), number.parts)}
+        terms = {(Fraction(0), 0): _Number(number.ball.log(), lambda: sp.log(number.whole()), number.parts)}
         if key[0]:
             terms[Fraction(0), 1] = _number(sp.Rational(-key[0].numerator, key[0].denominator))
         return self.plus(self.made(terms, None, arb(0)), one)
@@ -575,7 +592,7 @@ def _value_of(function: sp.Expr, origin: _Number, order: int, ball: arb | None =
     """A Taylor coefficient at a number."""
 
     def exact() -> sp.Expr:
-        return sp.diff(function, t, order).subs(t, origin.exact()) / sp.factorial(order)
+        return sp.diff(function, t, order).subs(t, origin.whole()) / sp.factorial(order)
 
     if ball is None:
         ball = enclosure.enclosed(function)(origin.ball)

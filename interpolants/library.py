@@ -17,6 +17,7 @@ from typing import Final
 import numpy as np
 import sympy as sp
 
+from interpolants import effort
 from interpolants.compile import sampled
 from interpolants.expression import ExpressionLike, check_names, exact, t, to_expr
 from interpolants.limits import limit
@@ -231,9 +232,13 @@ def from_beta(beta: ExpressionLike) -> Path:
     if bad.size:
         at_time = f"{values[bad[0]]:.6g} at t = {times[bad[0]]:.6g}"
         raise ValueError(f"from_beta: beta must be positive and finite on (0, 1), got {rate}, which is {at_time}.")
-    log_alpha = -_integral_to_data(rate) / 2
-    alpha_squared = sp.exp(2 * log_alpha)
-    return Path(sp.exp(log_alpha), sp.sqrt(1 - alpha_squared), name=f"from_beta({rate})")
+    try:
+        with effort.bounded(MAX_CALLS):  # of a sum of dozens of powers sympy asks at length what sign each has
+            log_alpha = -_integral_to_data(rate) / 2
+            alpha, sigma = sp.exp(log_alpha), sp.sqrt(1 - sp.exp(2 * log_alpha))
+    except effort.EffortError as error:
+        raise ValueError(f"from_beta: beta must be of fewer terms, got {rate}: {error}.") from None
+    return Path(alpha, sigma, name=f"from_beta({rate})")
 
 
 def from_log_snr(log_snr: ExpressionLike) -> Path:
@@ -351,6 +356,10 @@ def _widths(where: str, sigma_min: float, sigma_max: float) -> tuple[sp.Rational
         sigma_min=sigma_min,
         sigma_max=sigma_max,
     )
+
+
+MAX_CALLS: Final = 30_000_000
+"""Of functions, in which the integral of a rate becomes a path."""
 
 
 def _name(path: str, *values: float, default: tuple[float, ...] | None = None) -> str:
