@@ -45,7 +45,7 @@ class Coefficient:
         self.expr = expr
         self._made = made
         # Compiled here, not at the first call: torch.compile then meets a plain function, and never sympy.
-        self.kernel: Callable[[Tensor], Tensor] = _no_kernel if _is_symbolic.get() else compiled(expr, "torch", made)
+        self.kernel: Callable[[Tensor], Tensor] = _no_kernel if is_symbolic() else compiled(expr, "torch", made)
 
     def __call__(self, time: Any) -> Any:
         """The value at ``time``: a tensor, an array or a float in, the same type, shape, dtype and device out.
@@ -116,6 +116,11 @@ def symbolic() -> Iterator[None]:
         yield
     finally:
         _is_symbolic.reset(before)
+
+
+def is_symbolic() -> bool:
+    """Whether this is such a block."""
+    return _is_symbolic.get()
 
 
 def _no_kernel(time: Tensor) -> Tensor:

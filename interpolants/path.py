@@ -12,7 +12,7 @@ import sympy as sp
 from torch import Tensor
 
 from interpolants import diffusion, dynamics, quantities, text, weights
-from interpolants.coefficient import Coefficient, at, interval, made_of
+from interpolants.coefficient import Coefficient, at, interval, is_symbolic, made_of
 from interpolants.composition import Made, of_slopes
 from interpolants.diffusion import DiffusionLike
 from interpolants.dynamics import Dynamics, ForwardSDE
@@ -65,7 +65,8 @@ class Path:
         self._towards_data = towards_data
         self._derived: dict[Hashable, Any] = {}
         try:
-            self.undecided = _check_path(self.name, alpha, sigma, towards_data)
+            # In the ledger, a path in another time: a path as the first one is.
+            self.undecided = () if is_symbolic() else _check_path(self.name, alpha, sigma, towards_data)
             self.alpha, self.sigma = Coefficient(alpha), Coefficient(sigma)
         except ArithmeticError as error:
             raise ValueError(f"{self.name}: must be a path that can be evaluated at all times. {error}") from error
