@@ -22,6 +22,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from typing import Any, Final
 
 import numpy as np
@@ -49,13 +50,16 @@ LOOSE: Final = 4096.0
 """The same, where an exponent of hundreds makes the function as sensitive to the rounding of t:
 1e-12 in relative terms, which float32 does not see.
 """
-FEW_PATCHES, MAX_PATCHES = 64, 400
-_FINITE: Final = 1e300  # next to a pole inside (0, 1) the digits are those of t
+STAGES: Final = ((TOLERANCE, 64), (64.0, 160), (LOOSE, 400), (1e300, 400))
+"""Tolerances that are tried in turn, and at most so many polynomials; in the last, digits are those of t next to a pole
+inside (0, 1).
+"""
 _DEEPEST, _NARROWEST = 2.0**-140, 2.0**-30
 _EXCESS: Final = 1e-12
 _ENOUGH: Final = 80  # bits of a reference
 _SLOPE_BITS: Final = 400
 _NOTHING: Final = 2.0**-1074
+_LARGEST: Final = 1.7e308
 _PROBES: Final = (0.03125, 0.375, 0.6875)
 
 
@@ -246,6 +250,15 @@ class _Reference:
         """A ball about the value, to some 100 bits."""
         return _exact(self.expr, self.low, self.high, self.made)(time)
 
+    def measure(self, function: ArrayFunction) -> np.ndarray[Any, Any]:
+        """The errors at the times, to which are added a few at which the function alone is not finite."""
+        dense = _dense(self.low, self.high)
+        bad = dense[~np.isfinite(_values(function, dense))]
+        bad = bad[:: max(1, len(bad) // 8)]
+        worse = [x for x in bad.tolist() if self.exact(x).is_finite() and abs(self.exact(x)) < _LARGEST]
+        self.times = np.unique(np.concatenate([self.times, worse]))
+        return self.errors(_values(function, self.times), self.times)
+
     def _find_zeros(self) -> None:
         found = [(x, enclosure.sign_of(self.exact(x))) for x in self.times.tolist() if self.exact(x).is_finite()]
         signed = [(sp.Rational(*x.as_integer_ratio()), sign) for x, sign in found if sign]
@@ -295,6 +308,14 @@ def _exact(expr: sp.Expr, low: float, high: float, made: Made | None) -> Callabl
     return exact
 
 
+@functools.cache
+def _dense(low: float, high: float) -> np.ndarray[Any, Any]:
+    """Times between the ends of which a third is spread over the logarithm of the distance to either end."""
+    steps = np.geomspace(1e-18, 0.5, 700)
+    times = np.concatenate([steps, np.linspace(0.0, 1.0, 601)[1:-1], 1 - steps[steps > 2.0**-52]])
+    return np.unique(times[(times > low) & (times < high) & (times < 1)])
+
+
 def _in_ulp(got: Any, exact: arb) -> float:
     if not exact.is_finite():
         return 0.0  # at a pole, whatever there is
@@ -311,10 +332,10 @@ def _in_ulp(got: Any, exact: arb) -> float:
 @functools.cache
 def _most_accurate_form(expr: sp.Expr, low: float = 0.0, high: float = 1.0, made: Made | None = None) -> Form:
     reference = _Reference(expr, low, high, made=made)
-    halves = [reference.times <= 0.5, reference.times > 0.5]
     best, least = [Form(expr), Form(expr)], [math.inf, math.inf]
     for form in _forms(expr, low, high, made):
-        errors = reference.errors(_values(_assemble(form, "numpy"), reference.times), reference.times)
+        errors = reference.measure(_assemble(form, "numpy"))
+        halves = [reference.times <= 0.5, reference.times > 0.5]
         tolerance = OF_PARTS if form.parts and made is not None else TOLERANCE
         accurate = [bool(errors[half].max(initial=0.0) <= tolerance) for half in halves]
         if all(accurate):
@@ -391,10 +412,13 @@ def _patches(form: Form, reference: _Reference) -> tuple[Patch, ...]:
     Raises:
         ArithmeticError: If these are too many, and the form is not finite in some.
     """
-    for tolerance, most in ((TOLERANCE, FEW_PATCHES), (LOOSE, MAX_PATCHES), (_FINITE, MAX_PATCHES)):
+    for tolerance, most in STAGES:
         found = list(itertools.islice(_patches_within(tolerance, form, reference, 4 * most), most + 1))
-        if len(found) <= most and None not in found:
-            return tuple(patch for patch in found if patch is not None)
+        if len(found) > most or None in found:
+            continue
+        patches = tuple(patch for patch in found if patch is not None)
+        if reference.measure(_assemble(replace(form, patches=patches), "numpy")).max(initial=0.0) <= LOOSE:
+            return patches
     raise ArithmeticError(f"compiled: no accurate evaluation of {reference.expr} was found.")
 
 
@@ -414,7 +438,7 @@ def _patches_within(tolerance: float, form: Form, reference: _Reference, most: i
             if next(tries) >= most:
                 yield None
                 return
-            patch = _accurate_patch(end, low, high, times, reference)
+            patch = _accurate_patch(end, low, high, times, reference, min(tolerance, LOOSE))
             if patch is not None:
                 yield patch
                 continue
@@ -439,20 +463,22 @@ def _times_in(end: int, low: float, high: float, reference: _Reference) -> np.nd
 
 
 def _accurate_patch(
-    end: int, low: float, high: float, times: np.ndarray[Any, Any], reference: _Reference
+    end: int, low: float, high: float, times: np.ndarray[Any, Any], reference: _Reference, tolerance: float
 ) -> Patch | None:
     zeros = [zero if end == 0 else 1 - zero for zero in reference.zeros]
     zeros = [zero for zero in zeros if low <= zero <= high]
     if len(zeros) > 1 or (zeros and low == 0):
         return None
     if low == 0 and all(abs(reference.exact(time)) < _NOTHING for time in times.tolist()):
-        return Patch(end, low, high, 0.0, 1, (0.0, 0.0), 1.0, (0.0,))  # below all floats, and perhaps 0 times infinity
+        return Patch(
+            end, low, high, (0.0, 0.0), 1, (0.0, 0.0), 1.0, (0.0,)
+        )  # below all floats, and perhaps 0 times infinity
     for power, root in [(sp.S.Zero, 1)] if low > 0 else _powers(reference.expr, end):
         patch = fitted(reference.expr, end, low, high, power, root, zeros[0] if zeros else None)
         if patch is None:
             continue
         values = patched(lambda time: 0 * time + math.nan, [patch], "numpy")(times)
-        if reference.errors(values, times).max(initial=0.0) <= TOLERANCE:
+        if reference.errors(values, times).max(initial=0.0) <= tolerance:
             return patch
     return None
 
@@ -461,9 +487,20 @@ def _accurate_patch(
 def _powers(expr: sp.Expr, end: int) -> list[tuple[sp.Rational, int]]:
     """The power of the distance that an expression is next to an end, with the roots in which it may be a series."""
     beside = near(expr, sp.Integer(end), sp.Integer(1 - end))
-    if beside is None or beside.logs or not beside.sign or beside.coefficient.is_infinite:
+    if beside is None:
+        return _looks_like(expr, end)
+    if beside.logs or not beside.sign or beside.coefficient.is_infinite:
         return []
     return [(beside.power, root) for root in sorted({1, 2, *beside.roots}) if root <= 12]
+
+
+def _looks_like(expr: sp.Expr, end: int) -> list[tuple[sp.Rational, int]]:
+    """The power that two values near the end show, should it be one; a patch is measured before it is used."""
+    values = [enclosure.value(expr, abs(end - sp.Rational(1, 10**k))) for k in (30, 40)]
+    if not all(enclosure.sign_of(value) for value in values):
+        return []
+    power = Fraction(float(abs(values[0] / values[1]).log() / arb(10**10).log())).limit_denominator(40)
+    return [(sp.Rational(power.numerator, power.denominator), root) for root in (1, 2)]
 
 
 def _wrong_ends(expr: sp.Expr, form: Form, ends: Sequence[int], made: Made | None) -> Iterator[End]:

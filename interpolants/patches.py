@@ -38,7 +38,7 @@ class Patch:
     Attributes:
         end: 0 where s = t, 1 where s = 1 - t.
         low, high: The cell, in s; floats.
-        power, root: p and q.
+        power, root: p, as the sum of two floats, and q.
         middle: m as the sum of two floats.
         half_width: h.
         coefficients: c_0, c_1, ...
@@ -47,7 +47,7 @@ class Patch:
     end: int
     low: float
     high: float
-    power: float
+    power: tuple[float, float]
     root: int
     middle: tuple[float, float]
     half_width: float
@@ -89,9 +89,14 @@ def fitted(
     coefficients = [float(c) for c in polynomial]
     first = float(middle)
     return Patch(
-        end, low, high, float(power), root, (first, float(middle - first)), float(half),
+        end, low, high, _in_two(power), root, (first, float(middle - first)), float(half),
         (0.0, *coefficients) if zero is not None else tuple(coefficients),
     )  # fmt: skip
+
+
+def _in_two(number: sp.Rational) -> tuple[float, float]:
+    first = float(number)
+    return first, float(number - sp.Rational(*first.as_integer_ratio()))
 
 
 def _ball(number: sp.Rational) -> arb:
@@ -127,8 +132,9 @@ def patched(function: ArrayFunction, patches: Sequence[Patch], backend: str) -> 
 
 
 def _at_the_end(elsewhere: ArrayFunction, patch: Patch, backend: str) -> ArrayFunction:
-    where, sqrt = namespace(backend)["where"], namespace(backend)["sqrt"]
-    power = int(patch.power) if patch.power == int(patch.power) else patch.power
+    where, sqrt, log = (namespace(backend)[name] for name in ("where", "sqrt", "log"))
+    power, rest = patch.power
+    power = int(power) if power == int(power) else power
 
     def function(time: Any) -> Any:
         distance = time if patch.end == 0 else 1 - time
@@ -136,6 +142,8 @@ def _at_the_end(elsewhere: ArrayFunction, patch: Patch, backend: str) -> ArrayFu
         s = where(near, distance, patch.high)
         r = s if patch.root == 1 else sqrt(s) if patch.root == 2 else s ** (1 / patch.root)
         result = _horner(patch.coefficients, r / patch.half_width)
+        if rest:  # s^rest, so that s^p keeps its digits where s is small
+            result = result * (1 + rest * log(where(s > 0, s, 1.0)))
         return where(near, s**power * result if power else result, elsewhere(where(near, 0.5, time)))
 
     return quiet(function, backend)

@@ -10,7 +10,7 @@ import mpmath
 from mpmath import mpf
 from path_oracle import FUNCTIONS, Formula, PathOracle, Values
 
-ULPS_64 = 16
+ULPS_64 = 64
 ULPS_32 = 1
 MOST_64 = 4096
 """In ulp of float64, 1e-12 in relative terms: what is forgiven where t, changed in its last digit, does as much."""
