@@ -59,6 +59,7 @@ _EXCESS: Final = 1e-12
 _ENOUGH: Final = 80  # bits of a reference
 _SLOPE_BITS: Final = 400
 _NOTHING: Final = 2.0**-1074
+_BESIDE: Final = 10  # 2^-10 from a pole a function is some 1,000 times as wrong as t
 _LARGEST: Final = 1.7e308
 _PROBES: Final = (0.03125, 0.375, 0.6875)
 
@@ -250,6 +251,16 @@ class _Reference:
         """A ball about the value, to some 100 bits."""
         return _exact(self.expr, self.low, self.high, self.made)(time)
 
+    def beside_pole(self) -> np.ndarray[Any, Any]:
+        """Which of the times are next to a change of sign that is no zero."""
+        poles = []
+        for place in map(float, self.zeros):
+            nearer, farther = (abs(self.exact(place + 2.0**-k)) for k in (20, _BESIDE))
+            if nearer > farther:
+                poles.append(place)
+        distances = [np.abs(self.times - pole) for pole in poles]
+        return np.min(distances, axis=0, initial=1.0) < 2.0**-_BESIDE if poles else np.zeros(len(self.times), bool)
+
     def measure(self, function: ArrayFunction) -> np.ndarray[Any, Any]:
         """The errors at the times, to which are added a few at which the function alone is not finite."""
         dense = _dense(self.low, self.high)
@@ -417,7 +428,8 @@ def _patches(form: Form, reference: _Reference) -> tuple[Patch, ...]:
         if len(found) > most or None in found:
             continue
         patches = tuple(patch for patch in found if patch is not None)
-        if reference.measure(_assemble(replace(form, patches=patches), "numpy")).max(initial=0.0) <= LOOSE:
+        errors = reference.measure(_assemble(replace(form, patches=patches), "numpy"))
+        if errors[~reference.beside_pole()].max(initial=0.0) <= LOOSE:
             return patches
     raise ArithmeticError(f"compiled: no accurate evaluation of {reference.expr} was found.")
 

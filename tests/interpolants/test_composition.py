@@ -84,3 +84,11 @@ def test_kinks_and_their_pieces():
     for coefficient in HARD[2].conversion("velocity", "score"):
         assert isinstance(coefficient.expr, sp.Piecewise)
         assert coefficient.error(times=300) <= 16
+
+
+def test_no_digits_are_taken_for_want_of_better():
+    """Of these two a formula in t is constant below 1e-8, and not a number at a few times."""
+    odds = "log((1-sqrt(1-t**3))/sqrt(1-t**3))"
+    path = ip.Path(f"sqrt(sigmoid(2.95*{odds}))", f"sqrt(sigmoid(-2.95*{odds}))")
+    for coefficient in (path.alpha, path.sigma, path.d_alpha):
+        assert coefficient.error(times=600) <= 16
