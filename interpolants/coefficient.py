@@ -110,7 +110,7 @@ class Coefficient:
 
 @contextmanager
 def symbolic() -> Iterator[None]:
-    """What is made in this block has an expression and no values, which takes a fraction of the time."""
+    """Coefficients made in this block have expressions but no kernels, which saves most of the time."""
     before = _is_symbolic.set(True)
     try:
         yield

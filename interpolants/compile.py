@@ -10,8 +10,7 @@ error, against rigorous values at times all over (0, 1), is within ``TOLERANCE``
     with logarithms opened, in its normal form, with exponentials that decay, and of its own parts, each accurate;
 
 or in one of them on [0, 1/2] and another on (1/2, 1]. Where none is, the best of them has polynomials in the place of
-what is not accurate (``patches``); and where the value at an end itself is not the limit, the limit is put in its
-place.
+what is not accurate (``patches``). Where the value at an end is not the limit, the limit is put there.
 """
 
 from __future__ import annotations
@@ -51,8 +50,8 @@ LOOSE: Final = 4096.0
 1e-12 in relative terms, which float32 does not see.
 """
 STAGES: Final = ((TOLERANCE, 64), (64.0, 160), (LOOSE, 400), (1e300, 400))
-"""Tolerances that are tried in turn, and at most so many polynomials; in the last, digits are those of t next to a pole
-inside (0, 1).
+"""Tolerances, tried in turn, each with the most polynomials that it may take. The last is for poles inside (0, 1), next
+to which the rounding of t decides the digits.
 """
 _DEEPEST, _NARROWEST = 2.0**-140, 2.0**-30
 _EXCESS: Final = 1e-12
@@ -435,7 +434,7 @@ def _patches(form: Form, reference: _Reference) -> tuple[Patch, ...]:
 
 
 def _patches_within(tolerance: float, form: Form, reference: _Reference, most: int) -> Iterator[Patch | None]:
-    """The patches, and None where there is none, or where so many tries have not sufficed."""
+    """The patches; a None ends them where a cell has no patch, or after ``most`` tries."""
     plain, tries = _assemble(form, "numpy"), itertools.count()
     for end in (0, 1):
         bounds = _in_distance(end, reference.low, reference.high)

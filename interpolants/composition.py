@@ -23,7 +23,7 @@ ALPHA, SIGMA, WRONSKIAN, NOISE = (sp.Function(f"_{name}")(t) for name in ("alpha
 _FIVE: Final = (sp.diff(ALPHA, t), sp.diff(SIGMA, t), WRONSKIAN, ALPHA, SIGMA)
 
 Part = tuple[sp.Symbol, sp.Expr, "Made | None"]
-"""What a symbol stands for, and how that is made in turn."""
+"""A symbol, the expression it stands for, and how that expression is made in turn."""
 
 
 def wronskian(alpha: sp.Expr, sigma: sp.Expr) -> sp.Expr:
@@ -46,7 +46,8 @@ class Made:
         formula: A function of a module, which returns a tuple of expressions.
         arguments: Before alpha and sigma.
         alpha, sigma: Of the path.
-        w: What ``NOISE`` stands for, if it is among the arguments, and how that is made.
+        item: Which of the results.
+        w: The expression that ``NOISE`` stands for, if the formula takes it, and how that expression is made.
     """
 
     formula: Callable[..., Any]
@@ -59,12 +60,12 @@ class Made:
     @property
     def whole(self) -> sp.Expr:
         """The formula in symbols, and in t where it holds other functions of that."""
-        return self._named()[0]
+        return _named(self)[0]
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        """What the symbols are."""
-        return self._named()[1]
+        """The symbols with their meanings."""
+        return _named(self)[1]
 
     @property
     def ingredients(self) -> tuple[sp.Expr, ...]:
@@ -98,9 +99,6 @@ class Made:
         if self.w is not None:
             meanings[NOISE] = self.w[0] if self.w[1] is None else self.w[1].stated
         return _written(self.formula, self.arguments)[self.item].xreplace(meanings)
-
-    def _named(self) -> tuple[sp.Expr, tuple[Part, ...]]:
-        return _named(self)
 
 
 @functools.lru_cache(maxsize=2048)

@@ -35,9 +35,9 @@ MIN_FLAT, MAX_FLAT = 3, 64
 MAX_ALGEBRAIC: Final = 120
 """Operations in a number, and parts of a turn in its angles, up to which it is asked whether it is zero."""
 MAX_PARTS: Final = 300
-"""Of a number that is known exactly."""
+"""Most parts of a number whose exact expression is returned."""
 MAX_CALLS: Final = 1_000_000
-"""Of functions, in which a number of more parts is shown to be zero."""
+"""Most function calls that the proof that a larger number is zero may take."""
 _TINY: Final = 1e-40
 MAX_KNOWN: Final = 20_000
 """Expansions that are kept."""

@@ -359,7 +359,7 @@ def _widths(where: str, sigma_min: float, sigma_max: float) -> tuple[sp.Rational
 
 
 MAX_CALLS: Final = 30_000_000
-"""Of functions, in which the integral of a rate becomes a path."""
+"""Most function calls that the integral of a rate may take to become alpha and sigma."""
 
 
 def _name(path: str, *values: float, default: tuple[float, ...] | None = None) -> str:

@@ -45,7 +45,7 @@ MAX_SIZE_TO_FACTOR: Final = 600
 MIN_SWELL: Final = 24
 """A normal form of at least so many terms is not used where it is larger than what it was found from."""
 MAX_OPERATIONS: Final = 600
-"""Of an expression; a larger one is left as it is."""
+"""Most operations in an expression that is simplified; a larger one is left as it is."""
 MAX_SWELL: Final = 100
 """Operations beyond which a normal form has to be no longer than what it was found from."""
 MAX_MULTIPLE: Final = 16

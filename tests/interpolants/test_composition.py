@@ -1,4 +1,4 @@
-"""What is derived from a path, made of alpha, sigma, their derivatives and W."""
+"""Coefficients computed from alpha, sigma, their derivatives and W."""
 
 import itertools
 import pickle
@@ -87,7 +87,7 @@ def test_kinks_and_their_pieces():
 
 
 def test_no_digits_are_taken_for_want_of_better():
-    """Of these two a formula in t is constant below 1e-8, and not a number at a few times."""
+    """The plain formula of alpha is constant below 1e-8, and that of sigma is NaN at a few times."""
     odds = "log((1-sqrt(1-t**3))/sqrt(1-t**3))"
     path = ip.Path(f"sqrt(sigmoid(2.95*{odds}))", f"sqrt(sigmoid(-2.95*{odds}))")
     for coefficient in (path.alpha, path.sigma, path.d_alpha):

@@ -31,7 +31,7 @@ class Outcome:
         findings: All that is wrong.
         seconds: Processor time of each stage that ended.
         worst: The largest error of float64 that is not wrong, in ulp, and of what.
-        errors: Of each coefficient in float64 that is not wrong, in ulp.
+        errors: The largest error of each coefficient that is right in float64, in ulp.
         notes: Allowed refusals.
     """
 
