@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from interpolants.compile import compiled, error
-from interpolants.composition import Made
+from interpolants.composition import How, Made
 from interpolants.enclosure import UndecidedWarning, is_nonnegative, value
 from interpolants.limits import leading, limit
 from interpolants.stable import stable
@@ -41,7 +41,7 @@ class Coefficient:
 
     __slots__ = ("__weakref__", "_made", "expr", "kernel")
 
-    def __init__(self, expr: sp.Expr, made: Made | None = None) -> None:
+    def __init__(self, expr: sp.Expr, made: How | None = None) -> None:
         self.expr = expr
         self._made = made
         # Compiled here, not at the first call: torch.compile then meets a plain function, and never sympy.
@@ -98,7 +98,7 @@ class Coefficient:
     def __hash__(self) -> int:
         return hash(self.expr)
 
-    def __reduce__(self) -> tuple[type[Coefficient], tuple[sp.Expr, Made | None]]:
+    def __reduce__(self) -> tuple[type[Coefficient], tuple[sp.Expr, How | None]]:
         return Coefficient, (self.expr, self._made)
 
     def __repr__(self) -> str:

@@ -18,8 +18,9 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, Final
@@ -31,10 +32,11 @@ from flint import arb
 from sympy.functions.elementary.hyperbolic import HyperbolicFunction
 
 from interpolants import enclosure
-from interpolants.composition import Made
+from interpolants.composition import How, Part
 from interpolants.expansion import around, near
 from interpolants.expression import t
 from interpolants.limits import limit
+from interpolants.nesting import INNER, REST, inner, of_inner, outer
 from interpolants.patches import Patch, fitted, patched
 from interpolants.pieces import NotFoundError, pieces, resolved
 from interpolants.printer import ArrayFunction, lambdified, namespace, of_symbols, quiet, to_float, u
@@ -60,6 +62,8 @@ _SLOPE_BITS: Final = 400
 _NOTHING: Final = 2.0**-1074
 _BESIDE: Final = 10  # 2^-10 from a pole a function is some 1,000 times as wrong as t
 _LARGEST: Final = 1.7e308
+MAX_TURNS: Final = 8
+"""Places inside an expression about which more times are looked at."""
 _PROBES: Final = (0.03125, 0.375, 0.6875)
 
 
@@ -89,7 +93,7 @@ class End:
 
 
 @functools.cache
-def compiled(expr: sp.Expr, backend: str = "torch", made: Made | None = None) -> ArrayFunction:
+def compiled(expr: sp.Expr, backend: str = "torch", made: How | None = None) -> ArrayFunction:
     """A function from an array of times in [0, 1] to the values of ``expr``, limits at the ends, of equal shape.
 
     Args:
@@ -104,7 +108,7 @@ def compiled(expr: sp.Expr, backend: str = "torch", made: Made | None = None) ->
 
 
 @functools.cache
-def _compiled(expr: sp.Expr, low: float, high: float, backend: str, made: Made | None = None) -> ArrayFunction:
+def _compiled(expr: sp.Expr, low: float, high: float, backend: str, made: How | None = None) -> ArrayFunction:
     """On [low, high] alone."""
     if not expr.has(t):
         return lambdified(expr, backend)
@@ -120,7 +124,7 @@ def sampled(expr: sp.Expr, times: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return values
 
 
-def error(expr: sp.Expr, dtype: str = "float64", times: int = 2000, made: Made | None = None) -> float:
+def error(expr: sp.Expr, dtype: str = "float64", times: int = 2000, made: How | None = None) -> float:
     """The largest error of the compiled function, in units in the last place, at that many times all over (0, 1).
 
     A third of the times is spread over the logarithm of the distance to either end; there are more about each zero.
@@ -193,7 +197,7 @@ def _parts(expr: sp.Expr) -> list[tuple[sp.Expr, float, float]]:
     return parts
 
 
-def _piecewise(expr: sp.Piecewise, backend: str, made: Made | None) -> ArrayFunction:
+def _piecewise(expr: sp.Piecewise, backend: str, made: How | None) -> ArrayFunction:
     functions = namespace(backend)
     *parts, last = _smooth_parts(expr, made)
     function = _compiled(*last[:3], backend, last[3])
@@ -203,9 +207,9 @@ def _piecewise(expr: sp.Piecewise, backend: str, made: Made | None) -> ArrayFunc
     return function
 
 
-def _smooth_parts(expr: sp.Piecewise, made: Made | None) -> list[tuple[sp.Expr, float, float, Made | None]]:
+def _smooth_parts(expr: sp.Piecewise, made: How | None) -> list[tuple[sp.Expr, float, float, How | None]]:
     """Pieces, from where to where, and how each is made of smooth functions."""
-    plain: list[tuple[sp.Expr, float, float, Made | None]] = [(*part, None) for part in _parts(expr)]
+    plain: list[tuple[sp.Expr, float, float, How | None]] = [(*part, None) for part in _parts(expr)]
     if made is None:
         return plain
     try:
@@ -232,7 +236,7 @@ class _Reference:
     low: float
     high: float
     count: int = 96
-    made: Made | None = None
+    made: How | None = None
     times: np.ndarray[Any, Any] = field(init=False)
     zeros: list[sp.Rational] = field(init=False, default_factory=list)
 
@@ -243,8 +247,19 @@ class _Reference:
         shift = (math.sqrt(5) - 1) / 2 / n  # so that the times are no round numbers
         between = np.linspace(0.0, 1.0, n)[:-1] + shift
         times = np.concatenate([steps, between, last])
-        self.times = np.unique(times[(times > self.low) & (times < self.high) & (times < 1)])
+        self.times = self._inside(times)
+        ingredients = (self.expr,) if self.made is None else self.made.ingredients
+        for place in itertools.chain.from_iterable(map(_turns, ingredients)):
+            self._add_beside(place)
         self._find_zeros()
+
+    def _inside(self, times: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        return np.unique(times[(times > self.low) & (times < self.high) & (times < 1)])
+
+    def _add_beside(self, place: float) -> None:
+        """Times on both sides, each nearer to the place than the ones before."""
+        distances = 2.0 ** -np.arange(3.0, 50.0, 3.0)
+        self.times = self._inside(np.concatenate([self.times, place - distances, place + distances]))
 
     def exact(self, time: float) -> arb:
         """A ball about the value, to some 100 bits."""
@@ -275,11 +290,8 @@ class _Reference:
         for (a, before), (b, after) in itertools.pairwise(signed):
             if before != after:
                 self.zeros.append(enclosure.refined(self.expr, a, b, before))
-        near_zeros: list[float] = []
         for zero in self.zeros:
-            near_zeros += [float(zero) + side * 2.0**-k for k in range(3, 50, 4) for side in (-1, 1)]
-        extra = np.array([x for x in near_zeros if self.low < x < self.high])
-        self.times = np.unique(np.concatenate([self.times, extra]))
+            self._add_beside(float(zero))
 
     def errors(self, values: np.ndarray[Any, Any], times: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """In units in the last place of their dtype."""
@@ -287,7 +299,22 @@ class _Reference:
 
 
 @functools.lru_cache(maxsize=512)
-def _exact(expr: sp.Expr, low: float, high: float, made: Made | None) -> Callable[[float], arb]:
+def _turns(expr: sp.Expr) -> list[float]:
+    """Where sums in the expression are zero: about the middle of a bump exp(-k (t - c)^2), however narrow, say."""
+    found, times = set(), _dense(0.0, 1.0)
+    for part in {part for part in sp.preorder_traversal(expr) if part.is_Add and part.has(t)}:
+        at = functools.partial(_values, lambdified(part, "numpy"))
+        signs = np.sign(at(times))
+        for i in np.flatnonzero(signs[:-1] * signs[1:] < 0):
+            low, high = times[i], times[i + 1]
+            while low < (middle := (low + high) / 2) < high:
+                low, high = (middle, high) if np.sign(at(np.array([middle]))[0]) == signs[i] else (low, middle)
+            found.add(float(low))
+    return sorted(found)[:MAX_TURNS]
+
+
+@functools.lru_cache(maxsize=512)
+def _exact(expr: sp.Expr, low: float, high: float, made: How | None) -> Callable[[float], arb]:
     """A function from a time to a ball about the value, made of the values of parts where these are enough."""
     known: dict[float, arb] = {}
     parts = [_exact(part, low, high, of_part) for _, part, of_part in made.parts] if made is not None else []
@@ -340,7 +367,7 @@ def _in_ulp(got: Any, exact: arb) -> float:
 
 
 @functools.cache
-def _most_accurate_form(expr: sp.Expr, low: float = 0.0, high: float = 1.0, made: Made | None = None) -> Form:
+def _most_accurate_form(expr: sp.Expr, low: float = 0.0, high: float = 1.0, made: How | None = None) -> Form:
     reference = _Reference(expr, low, high, made=made)
     best, least = [Form(expr), Form(expr)], [math.inf, math.inf]
     for form in _forms(expr, low, high, made):
@@ -364,13 +391,12 @@ def _values(function: ArrayFunction, times: np.ndarray[Any, Any]) -> np.ndarray[
     return np.broadcast_to(function(times), times.shape)
 
 
-def _forms(expr: sp.Expr, low: float, high: float, made: Made | None) -> Iterator[Form]:
+def _forms(expr: sp.Expr, low: float, high: float, made: How | None) -> Iterator[Form]:
     def composed() -> Iterator[Form]:
         if made is not None and made.whole not in [name for name, _, _ in made.parts]:
-            forms = ((name, _most_accurate_form(part, low, high, how)) for name, part, how in made.parts)
-            yield Form(made.whole, parts=tuple(forms))
+            yield from _of_accurate(made.whole, made.parts, low, high)
 
-    if sp.count_ops(expr) > MAX_OPERATIONS and (of_parts := list(composed())):
+    if sp.count_ops(expr) > MAX_OPERATIONS and (of_parts := [*composed(), *_nested(expr, low, high)]):
         yield from of_parts
         return
     around_data = around(expr, sp.S.One, sp.S.Zero)
@@ -381,39 +407,62 @@ def _forms(expr: sp.Expr, low: float, high: float, made: Made | None) -> Iterato
 
     yield from in_both(lambda e: e)
     yield from composed()
+    yield from _nested(expr, low, high)
     if expr.has(sp.log):  # a power of a small number may underflow, its logarithm does not
         yield from in_both(lambda e: sp.expand_log(e, force=True))
     yield Form(stable(simplified(around_data)).xreplace({t: u}))
     if expr.has(sp.exp, HyperbolicFunction):
         yield from in_both(decaying)
     for kinds in ((sp.log,), (sp.log, sp.Mul, sp.Pow)):
-        if (parts := _in_parts(expr, kinds, low, high)) is not None:
-            yield parts
-            if sp.Mul in kinds and expr.has(sp.log):
-                yield replace(parts, whole=sp.expand_log(parts.whole))
+        yield from _in_parts(expr, kinds, low, high)
 
 
-def _in_parts(expr: sp.Expr, kinds: tuple[type[sp.Expr], ...], low: float, high: float) -> Form | None:
+def _nested(expr: sp.Expr, low: float, high: float) -> Iterator[Form]:
+    """F(g), as a function of g and as one of 1 - g, which are accurate each."""
+    if (g := inner(expr)) is None:
+        return
+    function = outer(expr, g)
+    for form in (stable(function), stable(around(function, sp.S.One, sp.S.Zero)).xreplace({t: u})):
+        whole = of_inner(form)
+        parts = [(name, part, None) for name, part in ((INNER, g), (REST, 1 - g)) if whole.has(name)]
+        if not any(part == expr for _, part, _ in parts):
+            yield from _of_accurate(whole, parts, low, high)
+
+
+def _of_accurate(whole: sp.Expr, parts: Iterable[Part], low: float, high: float) -> Iterator[Form]:
+    """A form made of parts, if each of these has an accurate one."""
+    with suppress(ArithmeticError):
+        yield Form(whole, tuple((name, _most_accurate_form(part, low, high, how)) for name, part, how in parts))
+
+
+def _in_parts(expr: sp.Expr, kinds: tuple[type[sp.Expr], ...], low: float, high: float) -> Iterator[Form]:
     """A logarithm, a product or a power of parts that have each an accurate form of their own."""
     parts: dict[sp.Expr, sp.Symbol] = {}
 
-    def named(e: sp.Expr) -> sp.Expr:
+    def part(e: sp.Expr, **known: bool) -> sp.Symbol:
+        return parts.setdefault(e, sp.Symbol(f"p{len(parts)}", **known))
+
+    def named(e: sp.Expr, in_logarithm: bool = False) -> sp.Expr:
         if not e.has(t):
             return e
         number, rest = e.as_coeff_Mul()
         if number != 1:
-            return number * named(rest)
-        if isinstance(e, kinds) and not (e.is_Pow and not e.exp.is_Rational):
-            return e.func(*map(named, e.args))
-        return parts.setdefault(e, sp.Symbol(f"p{len(parts)}", positive=True))
+            return number * named(rest, in_logarithm)
+        if isinstance(e, sp.log) and not in_logarithm:
+            return sp.log(named(e.args[0], True))
+        if isinstance(e, sp.exp) and in_logarithm and sp.Mul in kinds:
+            return sp.exp(part(e.args[0], real=True))
+        if isinstance(e, kinds) and not isinstance(e, sp.log) and not (e.is_Pow and not e.exp.is_Rational):
+            return e.func(*(named(argument, in_logarithm) for argument in e.args))
+        return part(e, positive=True)
 
     whole = named(expr)
     if whole.as_coeff_Mul()[1] in parts.values():
-        return None
-    try:
-        return Form(whole, parts=tuple((name, _most_accurate_form(part, low, high)) for part, name in parts.items()))
-    except ArithmeticError:
-        return None
+        return
+    for form in _of_accurate(whole, [(name, part, None) for part, name in parts.items()], low, high):
+        yield form
+        if sp.Mul in kinds and expr.has(sp.log):
+            yield replace(form, whole=sp.expand_log(whole))
 
 
 def _patches(form: Form, reference: _Reference) -> tuple[Patch, ...]:
@@ -514,7 +563,7 @@ def _looks_like(expr: sp.Expr, end: int) -> list[tuple[sp.Rational, int]]:
     return [(sp.Rational(power.numerator, power.denominator), root) for root in (1, 2)]
 
 
-def _wrong_ends(expr: sp.Expr, form: Form, ends: Sequence[int], made: Made | None) -> Iterator[End]:
+def _wrong_ends(expr: sp.Expr, form: Form, ends: Sequence[int], made: How | None) -> Iterator[End]:
     # In a thread of its own, which no grad mode, transform or tracer of the caller reaches.
     with ThreadPoolExecutor(1) as thread:
         values, slopes = thread.submit(_at_ends, _assemble(form, "torch")).result()

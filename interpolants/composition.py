@@ -15,6 +15,7 @@ from typing import Any, Final
 import sympy as sp
 
 from interpolants.expression import t
+from interpolants.nesting import INNER, REST, inner, of_inner, outer
 from interpolants.pieces import KINKS
 from interpolants.simplify import simplified
 
@@ -22,7 +23,7 @@ ALPHA, SIGMA, WRONSKIAN, NOISE = (sp.Function(f"_{name}")(t) for name in ("alpha
 """Functions of time without values, of which formulas are written."""
 _FIVE: Final = (sp.diff(ALPHA, t), sp.diff(SIGMA, t), WRONSKIAN, ALPHA, SIGMA)
 
-Part = tuple[sp.Symbol, sp.Expr, "Made | None"]
+Part = tuple[sp.Symbol, sp.Expr, "How | None"]
 """A symbol, the expression it stands for, and how that expression is made in turn."""
 
 
@@ -55,7 +56,7 @@ class Made:
     alpha: sp.Expr
     sigma: sp.Expr
     item: int = 0
-    w: tuple[sp.Expr, Made | None] | None = None
+    w: tuple[sp.Expr, How | None] | None = None
 
     @property
     def whole(self) -> sp.Expr:
@@ -101,12 +102,87 @@ class Made:
         return _written(self.formula, self.arguments)[self.item].xreplace(meanings)
 
 
+@dataclass(frozen=True)
+class Slope:
+    """A derivative, by the rules for functions of functions, products and sums.
+
+    Attributes:
+        function: Of which it is the derivative.
+    """
+
+    function: sp.Expr
+
+    @property
+    def whole(self) -> sp.Expr:
+        """The rule in symbols."""
+        return _differentiated(self.function)[0]
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The symbols with their meanings."""
+        return _differentiated(self.function)[1]
+
+    @property
+    def ingredients(self) -> tuple[sp.Expr, ...]:
+        """The function."""
+        return (self.function,)
+
+    def of(self, ingredients: Sequence[sp.Expr]) -> Slope:
+        """The derivative of another function."""
+        return Slope(*ingredients)
+
+    @property
+    def has_kinks(self) -> bool:
+        """Whether the function has."""
+        return bool(self.function.has(*KINKS))
+
+    @property
+    def is_nonnegative(self) -> bool:
+        """Nothing is known of it."""
+        return False
+
+    @property
+    def stated(self) -> sp.Expr:
+        """The derivative as sympy writes it."""
+        return sp.diff(self.function, t)
+
+
+How = Made | Slope
+
+
+@functools.lru_cache(maxsize=2048)
+def _differentiated(function: sp.Expr) -> tuple[sp.Expr, tuple[Part, ...]]:
+    parts: dict[sp.Expr, Part] = {}
+
+    def part(expr: sp.Expr, how: How | None = None) -> sp.Expr:
+        if not expr.has(t) or expr == t:
+            return expr
+        return parts.setdefault(expr, (sp.Symbol(f"p{len(parts)}", real=True), expr, how))[0]
+
+    def slope(expr: sp.Expr) -> sp.Expr:
+        return part(simplified(sp.diff(expr, t)), Slope(expr))
+
+    if (g := inner(function)) is not None:
+        rate = of_inner(simplified(sp.diff(outer(function, g), t)))
+        whole = rate.xreplace({INNER: part(g), REST: part(1 - g)}) * slope(g)
+    elif function.is_Add:
+        whole = sp.Add(*map(slope, function.args))
+    elif function.is_Mul:
+        factors = function.args
+        whole = sp.Add(*(slope(f) * sp.Mul(*(part(other) for other in factors if other is not f)) for f in factors))
+    else:
+        whole = part(simplified(sp.diff(function, t)))
+    return whole, tuple(part for part in parts.values() if whole.has(part[0]))
+
+
 @functools.lru_cache(maxsize=2048)
 def _named(made: Made) -> tuple[sp.Expr, tuple[Part, ...]]:
     written = _written(made.formula, made.arguments)[made.item]
-    meanings: dict[sp.Expr, tuple[sp.Expr, Made | None]] = {
+    meanings: dict[sp.Expr, tuple[sp.Expr, How | None]] = {
         function: (expr, None) for function, expr in zip(_FIVE, _five(made.alpha, made.sigma), strict=True)
     }
+    for function, of in zip(_FIVE, (made.alpha, made.sigma), strict=False):
+        meanings[function] = meanings[function][0], Slope(of)
     meanings[WRONSKIAN] = meanings[WRONSKIAN][0], Made(of_slopes, (), made.alpha, made.sigma)
     if made.w is not None:
         meanings[NOISE] = made.w

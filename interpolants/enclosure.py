@@ -40,6 +40,8 @@ UNIT: Final = (sp.S.Zero, sp.S.One)
 WITHOUT_VALUES: Final = (AppliedUndef, sp.Derivative, sp.Subs)
 FEW_CELLS, MAX_CELLS = 16, 2000
 """Cells that are looked at before the ends are expanded, and before a question is left undecided."""
+MAX_ZEROS: Final = 64
+"""Cells in whose middle it is asked whether the function is 0 there, which takes long."""
 LOOKS: Final = tuple(sp.Rational(k, 1024) for k in (1, 300, 512, 700, 1023))
 ORDER: Final = 12
 """Order of the Taylor series by which a function is bounded."""
@@ -267,6 +269,7 @@ _FUNCTIONS: Final[dict[str, Any]] = {
     "cosh": _hyperbolic("cosh", lambda x, y: (x.exp() - (0 - x).exp()) / 2),
     "tanh": _hyperbolic("tanh", lambda x, y: 1 - y * y),
     "expm1": _hyperbolic("expm1", lambda x, y: x.exp()),
+    "log1p": lambda x: (1 + x).log(),
     "abs": _absolute, "sign": _sign, "maximum": _maximum, "minimum": _minimum,
     "full_like": lambda time, number: number,
 }  # fmt: skip
@@ -274,7 +277,8 @@ _FUNCTIONS: Final[dict[str, Any]] = {
 _OF_NUMBERS: Final[dict[str, Callable[..., arb]]] = {
     "exp": arb.exp, "log": arb.log, "sin": arb.sin, "cos": arb.cos, "tan": arb.tan, "cot": arb.cot, "sec": arb.sec,
     "csc": arb.csc, "asin": arb.asin, "acos": arb.acos, "atan": arb.atan, "sinh": arb.sinh, "cosh": arb.cosh,
-    "tanh": arb.tanh, "expm1": arb.expm1, "Abs": abs, "sign": _sign, "Max": _maximum, "Min": _minimum,
+    "tanh": arb.tanh, "expm1": arb.expm1, "log1p": arb.log1p, "Abs": abs, "sign": _sign, "Max": _maximum,
+    "Min": _minimum,
 }  # fmt: skip
 
 
@@ -345,12 +349,23 @@ def sign(expr: sp.Expr, low: sp.Rational = sp.S.Zero, high: sp.Rational = sp.S.O
             return _witnessed(expr, [middle], base if expr.exp.is_odd else 1)
     if isinstance(expr, sp.exp) and _is_finite(expr.args[0], low, high):
         return Sign(1, positive=middle)
+    if (argument := _of_same_sign(expr)) is not None and (inner := sign(argument, low, high)).value:
+        return inner
     found = _bisected(expr, low, high)
     if found.value or any(time is not None for time in (found.negative, found.zero, found.undefined)):
         return found
     if expr.is_Add and all(sign(term, low, high).value == 1 for term in expr.args):
         return Sign(1, positive=middle)
     return found
+
+
+def _of_same_sign(expr: sp.Expr) -> sp.Expr | None:
+    """The argument of what increases through 0 at 0, such as tanh(f), or exp(f) - 1."""
+    if isinstance(expr, (sp.tanh, sp.sinh, sp.atan)):
+        return expr.args[0]
+    if expr.is_Add and len(expr.args) == 2 and expr.args[0] == -1 and isinstance(expr.args[1], sp.exp):
+        return expr.args[1].args[0]
+    return None
 
 
 def _of_pieces(expr: sp.Piecewise, low: sp.Rational, high: sp.Rational) -> Sign:
@@ -459,7 +474,7 @@ def _over_cells(
         None where all cells have one; else a time of a cell without: if possible where the function is 0 or undefined.
     """
     cells = deque([bounds])
-    for _ in range(most):
+    for tried in range(most):
         if not cells or len(found) > 1:
             return None
         a, b = cells.popleft()
@@ -477,7 +492,8 @@ def _over_cells(
             if answer:
                 found.setdefault(answer, middle)
                 continue
-        if is_zero_at(expr, middle) or (not there.is_finite() and is_undefined(expr, middle)):
+        is_zero = there.is_zero() or (tried < MAX_ZEROS and is_zero_at(expr, middle))
+        if is_zero or (not there.is_finite() and is_undefined(expr, middle)):
             return middle
         if answer := settled(there):
             found.setdefault(answer, middle)

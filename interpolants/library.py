@@ -17,11 +17,12 @@ from typing import Final
 import numpy as np
 import sympy as sp
 
-from interpolants import effort
+from interpolants import effort, enclosure
 from interpolants.compile import sampled
 from interpolants.expression import ExpressionLike, check_names, exact, t, to_expr
 from interpolants.limits import limit
 from interpolants.path import Path
+from interpolants.pieces import resolved
 from interpolants.simplify import simplified
 
 MAX_INTEGRAND: Final = 20
@@ -226,11 +227,9 @@ def from_beta(beta: ExpressionLike) -> Path:
     Source: Song et al. (2021), arXiv:2011.13456, the VP SDE.
     """
     rate = to_expr(beta, where="beta")
-    times = np.linspace(0.0, 1.0, 1001)[1:-1]
-    values = sampled(rate, times)
-    bad = np.flatnonzero(~(values > 0) | ~np.isfinite(values))
-    if bad.size:
-        at_time = f"{values[bad[0]]:.6g} at t = {times[bad[0]]:.6g}"
+    verdict = enclosure.is_positive(resolved(rate))
+    if verdict.time is not None:
+        at_time = f"{enclosure.value(rate, verdict.time).str(4, radius=False)} at t = {float(verdict.time):.6g}"
         raise ValueError(f"from_beta: beta must be positive and finite on (0, 1), got {rate}, which is {at_time}.")
     try:
         with effort.bounded(MAX_CALLS):  # of a sum of dozens of powers sympy asks at length what sign each has

@@ -6,13 +6,14 @@ Read off its expansion with a rigorous remainder (``expansion``), whose coeffici
 from __future__ import annotations
 
 import functools
-from typing import Final
+from typing import Final, NamedTuple
 
 import mpmath
 import sympy as sp
 
-from interpolants.composition import Made
-from interpolants.expansion import Beside, near
+from interpolants.composition import How
+from interpolants.enclosure import sign_of, value
+from interpolants.expansion import Beside, is_zero_constant, near
 from interpolants.expression import t
 from interpolants.pieces import KINKS, resolved
 from interpolants.printer import high_precision
@@ -25,14 +26,14 @@ def evaluate(expr: sp.Expr, at: mpmath.mpf, digits: int = _DIGITS) -> mpmath.mpf
     """The value of ``expr`` at time ``at``, in ``digits``-digit arithmetic; infinite where it divides by zero."""
     with mpmath.workdps(digits):
         try:
-            value = high_precision(expr, digits)(at)
+            found = high_precision(expr, digits)(at)
         except ZeroDivisionError:
             return mpmath.inf
-        return mpmath.re(value) if mpmath.im(value) == 0 else mpmath.nan
+        return mpmath.re(found) if mpmath.im(found) == 0 else mpmath.nan
 
 
 @functools.cache
-def limit(expr: sp.Expr, end: int, made: Made | None = None) -> sp.Expr:
+def limit(expr: sp.Expr, end: int, made: How | None = None) -> sp.Expr:
     """The one-sided limit of ``expr`` at ``end``, from inside [0, 1]: oo, -oo, or an exact number.
 
     Args:
@@ -46,16 +47,17 @@ def limit(expr: sp.Expr, end: int, made: Made | None = None) -> sp.Expr:
     expr = _piece(expr, end)
     if not expr.has(t):
         return expr
-    beside = None if isinstance(expr.as_coeff_Mul()[1], sp.log) else _beside(expr, end, made)
-    if beside is None:
-        return _by_laws(expr, end)
-    if beside.power < 0 or (beside.power == 0 and beside.logs > 0) or beside.coefficient.is_infinite:
-        return beside.sign * sp.oo
-    return sp.S.Zero if beside.power > 0 or beside.logs < 0 else _shorter(beside.coefficient)
+    number, function = expr.as_coeff_Mul()
+    if isinstance(function, sp.log):
+        return number * sp.log(limit(function.args[0], end)).subs(sp.zoo, -sp.oo)
+    term = _term(expr, end, made)
+    if term is None:
+        raise _unknown(expr, end)
+    return term.limit
 
 
 @functools.cache
-def leading(expr: sp.Expr, end: int, made: Made | None = None) -> tuple[sp.Expr, sp.Rational]:
+def leading(expr: sp.Expr, end: int, made: How | None = None) -> tuple[sp.Expr, sp.Rational]:
     r"""(c, p) of expr = c s^p (1 + o(1)), with s = t at end 0 and s = 1 - t at end 1; c is not 0.
 
     A pole has p < 0: its order is -p. For ``expr`` = 0 it is (0, 0).
@@ -75,23 +77,65 @@ def _shorter(number: sp.Expr) -> sp.Expr:
     return min(number, simplified(number), key=sp.count_ops)
 
 
-def _beside(expr: sp.Expr, end: int, made: Made | None) -> Beside | None:
+def _beside(expr: sp.Expr, end: int, made: How | None) -> Beside | None:
     there, other = sp.Integer(end), sp.Integer(1 - end)
     stated = (lambda e: e,) if made is None or expr.has(*KINKS) else (lambda e: e, lambda e: made.stated)
     forms = (form(expr) for form in (*stated, simplified, decaying))
     return next((found for form in forms if (found := near(form, there, other)) is not None), None)
 
 
-def _by_laws(expr: sp.Expr, end: int) -> sp.Expr:
-    """The limit of a function of what has limits, where that alone decides it."""
-    limits = [limit(argument, end) for argument in expr.args]
-    result = expr.func(*limits)
-    if isinstance(expr, sp.log) and limits == [0]:
-        return -sp.oo
-    is_one = result in (sp.oo, -sp.oo) or result.is_comparable
-    if not limits or not is_one or (expr.is_Pow and limits[0] == 0 and not limits[1].is_positive):
-        raise _unknown(expr, end)
-    return result
+class _Term(NamedTuple):
+    """c s^power L^logs, L = log(1/s), with c != 0; to the power oo it is smaller than all powers, or 0."""
+
+    coefficient: sp.Expr
+    power: sp.Expr
+    logs: sp.Rational = sp.S.Zero
+
+    @property
+    def limit(self) -> sp.Expr:
+        if self.power == 0 and self.logs == 0:
+            return _shorter(self.coefficient)
+        return sp.S.Zero if self.power > 0 or (self.power == 0 and self.logs < 0) else self.sign * sp.oo
+
+    @property
+    def sign(self) -> int:
+        return sign_of(value(self.coefficient, sp.S.Zero))
+
+    def times(self, other: _Term) -> _Term:
+        return _Term(self.coefficient * other.coefficient, self.power + other.power, self.logs + other.logs)
+
+
+@functools.cache
+def _term(expr: sp.Expr, end: int, made: How | None = None) -> _Term | None:
+    """The leading term: of the expansion, or else by the laws of leading terms, to which 1/log(s) is a term too."""
+    beside = None if isinstance(expr, sp.log) else _beside(expr, end, made)
+    if beside is not None:
+        if beside.coefficient == 0:
+            return _Term(sp.S.One, sp.oo)
+        if beside.coefficient.is_infinite:
+            return _Term(sp.Integer(beside.sign), -sp.oo)
+        return _Term(beside.coefficient, beside.power, sp.Integer(beside.logs))
+    terms = [term for argument in expr.args if (term := _term(argument, end)) is not None]
+    if len(terms) < max(len(expr.args), 1):
+        return None
+    if expr.is_Mul:
+        term = functools.reduce(_Term.times, terms)
+        return None if term.power is sp.nan else term
+    if expr.is_Add:
+        first = min(terms, key=lambda term: (term.power, -term.logs))
+        same = sp.Add(*(term.coefficient for term in terms if term[1:] == first[1:]))
+        return None if first.power.is_infinite or is_zero_constant(same) else first._replace(coefficient=same)
+    inner = terms[0]
+    if expr.is_Pow and not expr.exp.has(t):
+        is_defined = (inner.power != sp.oo or expr.exp > 0) and (expr.exp.is_Integer or inner.sign > 0)
+        return _Term(inner.coefficient**expr.exp, *(e * expr.exp for e in inner[1:])) if is_defined else None
+    if isinstance(expr, sp.log) and inner.power.is_finite and inner.power != 0:
+        return _Term(-inner.power, sp.S.Zero, sp.S.One)
+    if isinstance(expr, sp.exp) and (inner.power < 0 or (inner.power == 0 and inner.logs > 1)):
+        return _Term(sp.S.One, -inner.sign * sp.oo)
+    result = expr.func(*(term.limit for term in terms))
+    is_number = result.is_finite and result.is_comparable
+    return _Term(result, sp.S.Zero) if is_number and not is_zero_constant(result) else None
 
 
 def _unknown(expr: sp.Expr, end: int) -> ArithmeticError:

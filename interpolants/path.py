@@ -13,7 +13,7 @@ from torch import Tensor
 
 from interpolants import diffusion, dynamics, quantities, text, weights
 from interpolants.coefficient import Coefficient, at, interval, is_symbolic, made_of
-from interpolants.composition import Made, of_slopes
+from interpolants.composition import Made, Slope, of_slopes
 from interpolants.diffusion import DiffusionLike
 from interpolants.dynamics import Dynamics, ForwardSDE
 from interpolants.enclosure import UndecidedWarning, Verdict, is_positive, sign, value
@@ -74,12 +74,12 @@ class Path:
     @property
     def d_alpha(self) -> Coefficient:
         """alpha'."""
-        return self._once("d_alpha", lambda: Coefficient(simplified(sp.diff(self.alpha.expr, t))))
+        return self._once("d_alpha", lambda: _slope(self.alpha.expr))
 
     @property
     def d_sigma(self) -> Coefficient:
         """sigma'."""
-        return self._once("d_sigma", lambda: Coefficient(simplified(sp.diff(self.sigma.expr, t))))
+        return self._once("d_sigma", lambda: _slope(self.sigma.expr))
 
     @property
     def wronskian(self) -> Coefficient:
@@ -150,7 +150,8 @@ class Path:
         m = to_expr(time_map, where="time_map", parameters=parameters)
         if (limit(m, 0), limit(m, 1)) != (0, 1):
             raise ValueError(f"time_map: must lead from 0 to 1, got {m}, from {limit(m, 0)} to {limit(m, 1)}.")
-        alpha, sigma = (simplified(c.expr.subs(t, m)) for c in (self.alpha, self.sigma))
+        composed = (c.expr.subs(t, m) for c in (self.alpha, self.sigma))
+        alpha, sigma = (min(expr, simplified(expr), key=sp.count_ops) for expr in composed)
         return Path._directed(alpha, sigma, name or f"{self.name} after {m}", self._towards_data)
 
     @property
@@ -328,6 +329,10 @@ class Path:
 def _to_exprs(alpha: ExpressionLike, sigma: ExpressionLike, parameters: dict[str, float]) -> tuple[sp.Expr, sp.Expr]:
     check_parameters(parameters, alpha, sigma, where="Path")
     return to_expr(alpha, where="alpha", parameters=parameters), to_expr(sigma, where="sigma", parameters=parameters)
+
+
+def _slope(expr: sp.Expr) -> Coefficient:
+    return Coefficient(simplified(sp.diff(expr, t)), Slope(expr))
 
 
 def _as_it_is(expr: sp.Expr) -> sp.Expr:

@@ -27,8 +27,8 @@ u: Final = sp.Symbol("u", nonnegative=True)
 
 _NAMES: Final = {
     "sin": "sin", "cos": "cos", "tan": "tan", "asin": "arcsin", "acos": "arccos", "atan": "arctan",
-    "sinh": "sinh", "cosh": "cosh", "tanh": "tanh", "exp": "exp", "expm1": "expm1", "log": "log", "Abs": "abs",
-    "sign": "sign", "Max": "maximum", "Min": "minimum",
+    "sinh": "sinh", "cosh": "cosh", "tanh": "tanh", "exp": "exp", "expm1": "expm1", "log": "log",
+    "log1p": "log1p", "Abs": "abs", "sign": "sign", "Max": "maximum", "Min": "minimum",
 }  # fmt: skip
 """Of sympy's functions, in all three libraries."""
 
@@ -207,6 +207,8 @@ class _Code:
 
     def _sum(self, expr: sp.Expr) -> str:
         constant, terms = _constants_apart(expr)
+        if self._number is to_float and len(terms) == 1 and (line := self._from_root(constant, terms[0])):
+            return line
         signed = [(_is_negative(term), term) for term in terms]
         signed.sort(key=lambda pair: pair[0])
         total = self.operand(constant) if constant != 0 else None
@@ -218,6 +220,19 @@ class _Code:
                 total = self._line(f"{total} {'-' if negative else '+'} {value}")
         assert total is not None
         return total
+
+    def _from_root(self, constant: sp.Expr, term: sp.Expr) -> str | None:
+        """a t + b as a (t - c) where c is in (0, 1), next to which a t + b has the rounding of a t and of c."""
+        slope, time = term.as_coeff_Mul()
+        if time not in (t, u) or not (constant.is_Rational and slope.is_Rational and 0 < -constant / slope < 1):
+            return None
+        root = -constant / slope
+        nearest = sp.Rational(*to_float(root).as_integer_ratio())
+        above, below = (time, nearest) if slope > 0 else (nearest, time)  # c - t, not -(t - c), which may be -0
+        distance = self._line(f"{self.operand(above)} - {self.operand(below)}")
+        if root != nearest:
+            distance = self._line(f"{distance} - {self.operand(sp.sign(slope) * (root - nearest))}")
+        return distance if abs(slope) == 1 else self._line(f"{self.operand(abs(slope))} * {distance}")
 
     def _product(self, expr: sp.Expr) -> str:
         constant, factors = _constants_apart(expr)

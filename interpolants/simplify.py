@@ -51,6 +51,8 @@ MAX_SWELL: Final = 100
 MAX_MULTIPLE: Final = 16
 """Of a generator: sin(n u) is a polynomial of degree n, and larger multiples have generators of their own."""
 MAX_EXPONENT: Final = 32
+MAX_ARGUMENT: Final = 60
+"""Operations in an exponent or an angle that is multiplied out."""
 SPARE_GENERATORS: Final = 16
 MAX_STURM_DEGREE: Final = 30
 
@@ -392,7 +394,10 @@ class _Field:
             in_t = sp.Poly(self._to_expr(polynomial), t)
             roots = in_t.count_roots(0, 1) - sum(in_t.eval(end) == 0 for end in (0, 1))
             return 0 if roots else int(sp.sign(in_t.eval(sp.Rational(1, 2))))
-        return sign(self._to_expr(polynomial)).value
+        expr = self._to_expr(polynomial)
+        if len(polynomial) > MAX_TERMS_TO_FACTOR or sp.count_ops(expr) > MAX_OPERATIONS:
+            return 0
+        return sign(expr).value
 
     # Normal form to expression
 
@@ -593,7 +598,8 @@ class _Basis:
     def add(self, argument: sp.Expr, quarter_turns: bool = False) -> None:
         """Take an argument into the set, up to multiples of pi / 2 with ``quarter_turns``."""
         terms: dict[sp.Expr, sp.Rational] = {}
-        for term in sp.Add.make_args(sp.expand(argument)):
+        short = sp.count_ops(argument) <= MAX_ARGUMENT
+        for term in sp.Add.make_args(sp.expand(argument) if short else argument):
             number, monomial = term.as_coeff_Mul(rational=True)
             terms[monomial] = terms.get(monomial, sp.Integer(0)) + number
         if quarter_turns:  # so that pi / 2 - a is a multiple of the same generator as a

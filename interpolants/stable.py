@@ -10,7 +10,7 @@ import functools
 from typing import Final
 
 import sympy as sp
-from sympy.codegen.cfunctions import expm1
+from sympy.codegen.cfunctions import expm1, log1p
 
 from interpolants.enclosure import value
 from interpolants.expression import t
@@ -39,6 +39,7 @@ def _stable_sum(expr: sp.Expr) -> sp.Expr:
             or _cosines(*expr.args)
             or addition_theorem(*expr.args)
             or _arc(*expr.args)
+            or _power_difference(*expr.args)
             or expr
         )
     return expr
@@ -78,6 +79,22 @@ def _arc(first: sp.Expr, second: sp.Expr) -> sp.Expr | None:
         if len(factors) == 1 and 2 * number == -sp.pi * (arc / factors[0]):
             other = sp.asin if isinstance(factors[0], sp.acos) else sp.acos
             return -arc / factors[0] * other(factors[0].args[0])
+    return None
+
+
+def _power_difference(first: sp.Expr, second: sp.Expr) -> sp.Expr | None:
+    """p - p (1 - x)^r as -p expm1(r log1p(-x)), and for a square root as p x / (1 + root); None where the sum is no
+    such difference.
+    """
+    for base, other in ((first, second), (second, first)):
+        power = -other / base
+        if not (power.is_Pow and power.exp.is_Rational and power.exp.is_positive and not power.exp.is_Integer):
+            continue
+        constant, rest = sp.factor_terms(power.base).as_coeff_Add()
+        if constant == 1 and rest.has(t):
+            if power.exp == sp.Rational(1, 2):
+                return -base * rest / (1 + power)
+            return -base * expm1(power.exp * log1p(rest))
     return None
 
 

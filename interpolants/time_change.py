@@ -27,7 +27,8 @@ import torch
 from torch import Tensor
 
 from interpolants import probes
-from interpolants.coefficient import Coefficient, at, precise
+from interpolants.coefficient import Coefficient, at, made_of, precise
+from interpolants.composition import wronskian
 from interpolants.expression import exact, t
 from interpolants.limits import evaluate
 from interpolants.path import Path
@@ -495,7 +496,8 @@ def _solve(path: Path, log_snr: Tensor) -> Tensor:
         time = torch.sigmoid(logit)
         excess = log_snr_at(time) - wanted
         low, high = torch.where(excess < 0, logit, low), torch.where(excess > 0, logit, high)
-        in_time = excess * slope_at(time)
+        slope = slope_at(time)
+        in_time = torch.where(slope > 0, excess * slope, math.nan)  # it underflows next to t = 0
         newton = in_time / (time * (1 - time))
         is_safe = (newton.abs() <= last / 2) & (logit - newton >= low) & (logit - newton <= high)
         moved = torch.where(is_safe, logit - newton, (low + high) / 2)
@@ -536,12 +538,20 @@ def _check_found(path: Path, wanted: Tensor, time: Tensor) -> None:
 @functools.lru_cache(maxsize=128)
 def _slope(path: Path) -> Coefficient:
     """dt / d log_snr."""
-    return Coefficient(simplified(path.alpha.expr * path.sigma.expr / (2 * path.wronskian.expr)))
+    return made_of(_time_per_log_snr, alpha=path.alpha.expr, sigma=path.sigma.expr)[0]
+
+
+def _time_per_log_snr(alpha: sp.Expr, sigma: sp.Expr) -> tuple[sp.Expr]:
+    return (simplified(alpha * sigma / (2 * wronskian(alpha, sigma))),)
 
 
 @functools.lru_cache(maxsize=128)
 def _squared_radius(path: Path) -> Coefficient:
-    return Coefficient(simplified(path.alpha.expr**2 + path.sigma.expr**2))
+    return made_of(_sum_of_squares, alpha=path.alpha.expr, sigma=path.sigma.expr)[0]
+
+
+def _sum_of_squares(alpha: sp.Expr, sigma: sp.Expr) -> tuple[sp.Expr]:
+    return (simplified(alpha**2 + sigma**2),)
 
 
 @functools.lru_cache(maxsize=128)

@@ -360,7 +360,7 @@ class Trial:
                     self.ends[end] = None
             beside = self.ends[end]
             try:
-                with mpmath.workdps(400):  # the times have that many
+                with mpmath.workdps(1000):  # the times have that many
                     return Limit(None, False) if beside is None else approach(*map(formula, beside))
             except ArithmeticError:
                 return Limit(None, False)

@@ -18,7 +18,7 @@ from mpmath import mpf
 Jet = tuple[mpf, mpf | int]
 JetFunction = Callable[[Jet], Jet]
 
-DIGITS = (50, 80, 160, 320, 640, 1280)
+DIGITS = (50, 80, 160, 320, 640, 1280, 2560)
 """Precisions that are tried one after the other, until two agree."""
 AGREEMENT = mpf(10) ** -25
 LARGEST_EXPONENT = mpf(10) ** 1000

@@ -17,7 +17,7 @@ from random_paths import Case, Feature
 
 PARTS = (-3, -1, -0.3, 0, 0.3, 1, 3)
 """Times around a feature, in its widths."""
-DISTANCES = (20, 40, 80)
+DISTANCES = (100, 200, 400)
 """Exponents of ten: how near to an end a limit is looked for."""
 LARGEST_END_RATIO = mpf("0.25")
 
@@ -228,17 +228,17 @@ class Limit(NamedTuple):
 
 
 def approach(first: mpf, second: mpf, third: mpf) -> Limit:
-    """The limit of three values, at distances s, s^2 and s^4 = 1e-80 from an end."""
+    """The limit of three values, at distances s, s^2 and s^4 from an end."""
     change, before = abs(third - second), abs(second - first)
     if change <= AGREEMENT * abs(third):
         return Limit(third, True, float(AGREEMENT))
     if 10 * change <= abs(third) and 3 * change <= before:
         return Limit(third, True, float(2 * change * (change / before) ** 2 / abs(third)))
-    if abs(third) <= abs(second) / 1000:
-        return Limit(mpf(0), True)
     infinity = mpmath.sign(third) * mpmath.inf
-    if abs(third) >= 1000 * abs(second):
-        return Limit(infinity, True)
+    if not abs(second) / 1000 < abs(third) < 1000 * abs(second):
+        if not _is_steady(first, second, third):
+            return Limit(None, False)
+        return Limit(mpf(0) if abs(third) < abs(second) else infinity, True)
     if first * second > 0 and second * third > 0:
         growth = (third / second, second / first)
         if min(growth) >= 1.5:  # a logarithm grows by 2
@@ -246,6 +246,14 @@ def approach(first: mpf, second: mpf, third: mpf) -> Limit:
         if max(growth) <= 1 / 1.5:
             return Limit(mpf(0), False)
     return Limit(None, False)
+
+
+def _is_steady(first: mpf, second: mpf, third: mpf) -> bool:
+    """Whether the change from s^2 to s^4 is at least about the square of that from s to s^2, as of a power."""
+    if not (first and second and third):
+        return not third
+    early, late = mpmath.log(abs(second / first)), mpmath.log(abs(third / second))
+    return bool(late / early > 1.5) if early else False
 
 
 # Verdicts

@@ -123,7 +123,7 @@ def offline(monkeypatch, tmp_path):
 
 
 def logged(file):
-    """What a log of LevelDB holds, which wandb writes: a block of 32 KiB may end within a record, and so within a word."""
+    """What wandb's log holds, in the blocks of LevelDB: one of 32 KiB may end within a record, and so within a word."""
     content, records = file.read_bytes(), b""
     at = 7  # the file's own header
     while at + 7 < len(content):
