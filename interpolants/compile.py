@@ -40,7 +40,7 @@ from interpolants.nesting import INNER, REST, inner, of_inner, outer
 from interpolants.patches import Patch, fitted, patched
 from interpolants.pieces import NotFoundError, pieces, resolved
 from interpolants.printer import ArrayFunction, lambdified, namespace, of_symbols, quiet, to_float, u
-from interpolants.simplify import MAX_OPERATIONS, decaying, simplified
+from interpolants.simplify import MAX_OPERATIONS, decaying, operations, simplified
 from interpolants.stable import stable
 
 TOLERANCE: Final = 4.0
@@ -55,6 +55,8 @@ STAGES: Final = ((TOLERANCE, 64), (64.0, 160), (LOOSE, 400), (1e300, 400))
 """Tolerances, tried in turn, each with the most polynomials that it may take. The last is for poles inside (0, 1), next
 to which the rounding of t decides the digits.
 """
+FEW: Final = 8
+"""Polynomials that what is made of accurate parts may take before other forms are tried."""
 _DEEPEST, _NARROWEST = 2.0**-140, 2.0**-30
 _EXCESS: Final = 1e-12
 _ENOUGH: Final = 80  # bits of a reference
@@ -377,6 +379,8 @@ def _most_accurate_form(expr: sp.Expr, low: float = 0.0, high: float = 1.0, made
         accurate = [bool(errors[half].max(initial=0.0) <= tolerance) for half in halves]
         if all(accurate):
             return form
+        if tolerance == OF_PARTS and (patches := _within(TOLERANCE, FEW, form, reference)) is not None:
+            return replace(form, patches=patches)  # about a zero of what is made of accurate parts
         for i, half in enumerate(halves):
             lost = float(np.log1p(np.minimum(errors[half], 1e30)).sum())  # digits, over all times
             if least[i] > 0 and (accurate[i] or lost < 0.8 * least[i]):
@@ -396,7 +400,7 @@ def _forms(expr: sp.Expr, low: float, high: float, made: How | None) -> Iterator
         if made is not None and made.whole not in [name for name, _, _ in made.parts]:
             yield from _of_accurate(made.whole, made.parts, low, high)
 
-    if sp.count_ops(expr) > MAX_OPERATIONS and (of_parts := [*composed(), *_nested(expr, low, high)]):
+    if operations(expr) > MAX_OPERATIONS and (of_parts := [*composed(), *_nested(expr, low, high)]):
         yield from of_parts
         return
     around_data = around(expr, sp.S.One, sp.S.Zero)
@@ -472,14 +476,19 @@ def _patches(form: Form, reference: _Reference) -> tuple[Patch, ...]:
         ArithmeticError: If these are too many, and the form is not finite in some.
     """
     for tolerance, most in STAGES:
-        found = list(itertools.islice(_patches_within(tolerance, form, reference, 4 * most), most + 1))
-        if len(found) > most or None in found:
-            continue
-        patches = tuple(patch for patch in found if patch is not None)
-        errors = reference.measure(_assemble(replace(form, patches=patches), "numpy"))
-        if errors[~reference.beside_pole()].max(initial=0.0) <= LOOSE:
+        if (patches := _within(tolerance, most, form, reference)) is not None:
             return patches
     raise ArithmeticError(f"compiled: no accurate evaluation of {reference.expr} was found.")
+
+
+def _within(tolerance: float, most: int, form: Form, reference: _Reference) -> tuple[Patch, ...] | None:
+    """At most so many polynomials for the cells in which the form is not that accurate; None where more are needed."""
+    found = list(itertools.islice(_patches_within(tolerance, form, reference, 4 * most), most + 1))
+    if len(found) > most or None in found:
+        return None
+    patches = tuple(patch for patch in found if patch is not None)
+    errors = reference.measure(_assemble(replace(form, patches=patches), "numpy"))
+    return patches if errors[~reference.beside_pole()].max(initial=0.0) <= LOOSE else None
 
 
 def _patches_within(tolerance: float, form: Form, reference: _Reference, most: int) -> Iterator[Patch | None]:

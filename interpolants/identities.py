@@ -136,7 +136,7 @@ def _entry(name: str, statement: str, equations: list[Equation]) -> Entry:
         found = _counterexample(left, right, PRECISIONS[:1] if is_proved else PRECISIONS)
         if found is not None:
             return Entry(name, statement, "failed", len(equations), counterexample=found)
-        if is_proved:
+        if is_proved or reason is not None:  # once undecided, an entry stays so
             continue
         try:
             largest = max(largest, math.nextafter(float(bound(resolved(left - right), LOW, HIGH)), math.inf))
@@ -379,12 +379,12 @@ def _fokker_planck(path: Path) -> Iterator[Equation]:
 
 @_identity("drift of the SDE, each named w", r"a = a_v + \tfrac w2 a_s, \quad b = b_v + \tfrac w2 b_s")
 def _sde(path: Path) -> Iterator[Equation]:
-    for choice in diffusion.CHOICES:
-        for prediction in QUANTITIES:
-            sde = path.sde(prediction, choice)
-            v, s = (_exprs(path.conversion(prediction, target)) for target in ("velocity", "score"))
-            for derived, of_v, of_s in zip((sde.a.expr, sde.b.expr), v, s, strict=True):
-                yield derived, of_v + sde.w.expr / 2 * of_s
+    named = [("velocity", choice) for choice in diffusion.CHOICES]
+    for prediction, choice in [*named, *((prediction, "constant") for prediction in QUANTITIES[1:])]:
+        sde = path.sde(prediction, choice)
+        v, s = (_exprs(path.conversion(prediction, target)) for target in ("velocity", "score"))
+        for derived, of_v, of_s in zip((sde.a.expr, sde.b.expr), v, s, strict=True):
+            yield derived, of_v + sde.w.expr / 2 * of_s
 
 
 @_identity(

@@ -51,14 +51,20 @@ MAX_SWELL: Final = 100
 MAX_MULTIPLE: Final = 16
 """Of a generator: sin(n u) is a polynomial of degree n, and larger multiples have generators of their own."""
 MAX_EXPONENT: Final = 32
-MAX_ARGUMENT: Final = 60
-"""Operations in an exponent or an angle that is multiplied out."""
+MAX_ARGUMENT: Final = 24
+"""Operations in an exponent or an angle, no polynomial, that is multiplied out."""
 SPARE_GENERATORS: Final = 16
 MAX_STURM_DEGREE: Final = 30
 
 
 class TooComplex(Exception):  # noqa: N818 - not an error: the expression is then left as it is
     """The normal form would be too large, or the sign of a radicand is not clear."""
+
+
+@functools.lru_cache(maxsize=65536)
+def operations(expr: sp.Expr) -> int:
+    """How many there are in an expression, counted faster than sympy does, part by part."""
+    return max(len(expr.args) - 1, 1) + sum(map(operations, expr.args)) if expr.args else 0
 
 
 @functools.cache
@@ -70,7 +76,7 @@ def simplified(expr: sp.Expr) -> sp.Expr:
     expr = resolved(expr)
     if isinstance(expr, sp.Piecewise):
         return each(simplified, expr)
-    if sp.count_ops(expr) > MAX_OPERATIONS:
+    if operations(expr) > MAX_OPERATIONS:
         return expr
     normal_form = _normal_form(expr, functions_apart=False)
     if normal_form is None:
@@ -89,11 +95,11 @@ def _normal_form(expr: sp.Expr, functions_apart: bool, decays: bool = False) -> 
     try:
         field = _Field(expr, functions_apart, decays)
         product = field.value(expr)
-        size = sp.count_ops(expr)
+        size = operations(expr)
         if sum(map(len, product.powers)) > max(MIN_SWELL, size):
             return None
         result = field.expression(product)
-        return result if sp.count_ops(result) <= max(MAX_SWELL, size) else None
+        return result if operations(result) <= max(MAX_SWELL, size) else None
     except TooComplex:
         return None
 
@@ -395,7 +401,7 @@ class _Field:
             roots = in_t.count_roots(0, 1) - sum(in_t.eval(end) == 0 for end in (0, 1))
             return 0 if roots else int(sp.sign(in_t.eval(sp.Rational(1, 2))))
         expr = self._to_expr(polynomial)
-        if len(polynomial) > MAX_TERMS_TO_FACTOR or sp.count_ops(expr) > MAX_OPERATIONS:
+        if len(polynomial) > MAX_TERMS_TO_FACTOR or operations(expr) > MAX_OPERATIONS:
             return 0
         return sign(expr).value
 
@@ -598,7 +604,7 @@ class _Basis:
     def add(self, argument: sp.Expr, quarter_turns: bool = False) -> None:
         """Take an argument into the set, up to multiples of pi / 2 with ``quarter_turns``."""
         terms: dict[sp.Expr, sp.Rational] = {}
-        short = sp.count_ops(argument) <= MAX_ARGUMENT
+        short = argument.is_polynomial(t) or operations(argument) <= MAX_ARGUMENT
         for term in sp.Add.make_args(sp.expand(argument) if short else argument):
             number, monomial = term.as_coeff_Mul(rational=True)
             terms[monomial] = terms.get(monomial, sp.Integer(0)) + number
@@ -635,7 +641,7 @@ class _Basis:
                     else:
                         self._settle(group, first / group[first], sp.sign(group[first]))
             return
-        for monomial in sorted({m for terms in self._arguments.values() for m in terms}, key=str):
+        for monomial in sorted({m for terms in self._arguments.values() for m in terms}, key=_spelled):
             numbers = {argument: terms[monomial] for argument, terms in self._arguments.items() if monomial in terms}
             for group in _commensurate(numbers):
                 self._settle(group, monomial, sp.Integer(1))
@@ -664,8 +670,14 @@ class _Basis:
         return self._quarter_turns[argument] % 4
 
 
+@functools.lru_cache(maxsize=8192)
+def _spelled(expr: sp.Expr) -> str:
+    """By which expressions have an order."""
+    return str(expr)
+
+
 def _direction(terms: dict[sp.Expr, sp.Rational]) -> tuple[tuple[sp.Expr, sp.Rational], ...]:
-    ordered = sorted(terms.items(), key=lambda item: str(item[0]))
+    ordered = sorted(terms.items(), key=lambda item: _spelled(item[0]))
     first = ordered[0][1]
     return tuple((monomial, number / first) for monomial, number in ordered)
 
@@ -680,7 +692,7 @@ def _independent(directions: Iterable[tuple[tuple[sp.Expr, sp.Rational], ...]]) 
 def _commensurate(numbers: dict[sp.Expr, sp.Rational]) -> list[dict[sp.Expr, sp.Rational]]:
     """In groups of which all are small multiples of one number."""
     groups: list[dict[sp.Expr, sp.Rational]] = []
-    for argument, number in sorted(numbers.items(), key=lambda item: (abs(item[1]), str(item[0]))):
+    for argument, number in sorted(numbers.items(), key=lambda item: (abs(item[1]), _spelled(item[0]))):
         for group in groups:
             together = [*group.values(), number]
             if max(map(abs, together)) <= MAX_MULTIPLE * _primitive(together):

@@ -14,7 +14,7 @@ from sympy.codegen.cfunctions import expm1, log1p
 
 from interpolants.enclosure import value
 from interpolants.expression import t
-from interpolants.simplify import addition_theorem, is_wave, phase
+from interpolants.simplify import MAX_ARGUMENT, addition_theorem, is_wave, operations, phase
 
 MAX_SIZE: Final = 200
 """Operations in a sum of two terms, up to which these are set against each other."""
@@ -32,7 +32,7 @@ def stable(expr: sp.Expr) -> sp.Expr:
 def _stable_sum(expr: sp.Expr) -> sp.Expr:
     if expr.is_polynomial(t) and all(c.is_Rational for c in sp.Poly(expr, t).coeffs()):
         return sp.factor(expr)
-    if len(expr.args) == 2 and sp.count_ops(expr) <= MAX_SIZE:
+    if len(expr.args) == 2 and operations(expr) <= MAX_SIZE:
         return (
             _exponential_difference(*expr.args)
             or _half_angle(*expr.args)
@@ -53,7 +53,9 @@ def _exponential_difference(first: sp.Expr, second: sp.Expr) -> sp.Expr | None:
         ratio = sp.powsimp(-other / base)
         if ratio.func is not sp.exp:
             return None
-        exponent = sp.expand(ratio.args[0], log=False)
+        exponent = ratio.args[0]
+        if operations(exponent) <= MAX_ARGUMENT:
+            exponent = sp.expand(exponent, log=False)
         if exponent.is_polynomial(t):
             exponent = sp.factor(exponent)
         if value(exponent, sp.Rational(1, 2)) <= 0:
