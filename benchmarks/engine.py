@@ -333,9 +333,10 @@ def random_paths(paths: int, seed: int, seconds: float, jobs: int) -> None:
     with contextlib.suppress(KeyboardInterrupt):  # the table then tells of those that ended
         for outcome in outcomes(map(draw, range(seed, seed + paths)), seconds=seconds, jobs=jobs, thorough=True):
             case = outcome.case
-            for finding in outcome.findings:
-                print(f"seed {case.seed}: {finding}; {case}", flush=True)
             kinds = [finding.kind for finding in outcome.findings]
+            for kind in dict.fromkeys(kinds):
+                first, more = outcome.findings[kinds.index(kind)], kinds.count(kind) - 1
+                print(f"seed {case.seed}: {first}{f', and {more} more' if more else ''}; {case}", flush=True)
             lines.update(kinds)
             cases.update(set(kinds))
             decisions[outcome.verdict.holds, outcome.engine] += 1

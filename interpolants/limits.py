@@ -6,6 +6,7 @@ Read off its expansion with a rigorous remainder (``expansion``), whose coeffici
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import mpmath
@@ -53,7 +54,7 @@ def limit(expr: sp.Expr, end: int, made: How | None = None) -> sp.Expr:
     term = _term(expr, end, made)
     if term is None:
         raise _unknown(expr, end)
-    return term.limit
+    return _limit(term, end)
 
 
 @functools.cache
@@ -85,57 +86,121 @@ def _beside(expr: sp.Expr, end: int, made: How | None) -> Beside | None:
 
 
 class _Term(NamedTuple):
-    """c s^power L^logs, L = log(1/s), with c != 0; to the power oo it is smaller than all powers, or 0."""
+    """c s^power L^logs exp(exponent), L = log(1/s) and c != 0, where the exponent is 0 or tends to infinity; to the
+    power oo it is smaller than all powers, or 0, and to the power -oo larger.
+    """
 
     coefficient: sp.Expr
-    power: sp.Expr
-    logs: sp.Rational = sp.S.Zero
-
-    @property
-    def limit(self) -> sp.Expr:
-        if self.power == 0 and self.logs == 0:
-            return _shorter(self.coefficient)
-        return sp.S.Zero if self.power > 0 or (self.power == 0 and self.logs < 0) else self.sign * sp.oo
+    power: sp.Expr = sp.S.Zero
+    logs: sp.Expr = sp.S.Zero
+    exponent: sp.Expr = sp.S.Zero
 
     @property
     def sign(self) -> int:
         return sign_of(value(self.coefficient, sp.S.Zero))
 
-    def times(self, other: _Term) -> _Term:
-        return _Term(self.coefficient * other.coefficient, self.power + other.power, self.logs + other.logs)
+    def raised(self, e: sp.Expr) -> _Term:
+        return _Term(self.coefficient**e, self.power * e, self.logs * e, self.exponent * e)
 
 
 @functools.cache
 def _term(expr: sp.Expr, end: int, made: How | None = None) -> _Term | None:
-    """The leading term: of the expansion, or else by the laws of leading terms, to which 1/log(s) is a term too."""
+    """The leading term: of the expansion, or else by the laws of leading terms, to which 1/log(s) and exp(-1/s) s are
+    terms too.
+    """
+    if not expr.has(t):
+        return _Term(expr) if expr.is_finite and not is_zero_constant(expr) else None
     beside = None if isinstance(expr, sp.log) else _beside(expr, end, made)
-    if beside is not None:
-        if beside.coefficient == 0:
-            return _Term(sp.S.One, sp.oo)
-        if beside.coefficient.is_infinite:
-            return _Term(sp.Integer(beside.sign), -sp.oo)
+    if beside is not None and beside.coefficient.is_finite and beside.coefficient != 0:
         return _Term(beside.coefficient, beside.power, sp.Integer(beside.logs))
+    term = _by_laws(expr, end)
+    if term is None and made is not None:
+        term = _by_laws(made.stated, end)
+    if term is not None or beside is None:
+        return term
+    return _Term(sp.S.One, sp.oo) if beside.coefficient == 0 else _Term(sp.Integer(beside.sign), -sp.oo)
+
+
+def _by_laws(expr: sp.Expr, end: int) -> _Term | None:
+    if expr.is_Pow and expr.exp.has(t):
+        return _exponential(expr.exp * sp.log(expr.base), end)
     terms = [term for argument in expr.args if (term := _term(argument, end)) is not None]
     if len(terms) < max(len(expr.args), 1):
         return None
     if expr.is_Mul:
-        term = functools.reduce(_Term.times, terms)
-        return None if term.power is sp.nan else term
+        return _product(terms, end)
     if expr.is_Add:
-        first = min(terms, key=lambda term: (term.power, -term.logs))
-        same = sp.Add(*(term.coefficient for term in terms if term[1:] == first[1:]))
-        return None if first.power.is_infinite or is_zero_constant(same) else first._replace(coefficient=same)
+        return _sum(terms, end)
     inner = terms[0]
-    if expr.is_Pow and not expr.exp.has(t):
+    if expr.is_Pow:
         is_defined = (inner.power != sp.oo or expr.exp > 0) and (expr.exp.is_Integer or inner.sign > 0)
-        return _Term(inner.coefficient**expr.exp, *(e * expr.exp for e in inner[1:])) if is_defined else None
+        return inner.raised(expr.exp) if is_defined else None
+    if isinstance(expr, sp.exp):
+        return _exponential(expr.args[0], end)
+    if isinstance(expr, sp.log) and inner.exponent != 0:
+        return _term(inner.exponent, end)
     if isinstance(expr, sp.log) and inner.power.is_finite and inner.power != 0:
-        return _Term(-inner.power, sp.S.Zero, sp.S.One)
-    if isinstance(expr, sp.exp) and (inner.power < 0 or (inner.power == 0 and inner.logs > 1)):
-        return _Term(sp.S.One, -inner.sign * sp.oo)
-    result = expr.func(*(term.limit for term in terms))
+        return _Term(-inner.power, logs=sp.S.One)
+    limits = [_limit(term, end) for term in terms]
+    result = expr.func(*limits)
+    if result == 0 and limits == [0]:  # as its argument, for a function such as tanh
+        slope = sp.diff(expr.func(t), t).subs(t, 0)
+        return _product([_Term(slope), inner], end) if slope.is_finite and slope != 0 else None
     is_number = result.is_finite and result.is_comparable
-    return _Term(result, sp.S.Zero) if is_number and not is_zero_constant(result) else None
+    return _Term(result) if is_number and not is_zero_constant(result) else None
+
+
+def _exponential(exponent: sp.Expr, end: int) -> _Term | None:
+    """The term of exp(exponent); None where that is as a power, whose exponent has to be known exactly."""
+    term = _term(exponent, end)
+    if term is None:
+        return None
+    limiting = _limit(term, end)
+    if limiting.is_finite:
+        return _Term(sp.exp(limiting))
+    is_power = term.exponent == 0 and term.power == 0 and term.logs <= 1
+    return None if is_power else _Term(sp.S.One, exponent=exponent)
+
+
+def _product(terms: Sequence[_Term], end: int) -> _Term | None:
+    coefficient = sp.Mul(*(term.coefficient for term in terms))
+    power, logs, exponent = (sp.Add(*(term[i] for term in terms)) for i in (1, 2, 3))
+    if power is sp.nan:
+        return None
+    if exponent != 0:  # the product of exponentials may be one of a finite exponent
+        together = _exponential(simplified(exponent), end) if simplified(exponent) != 0 else _Term(sp.S.One)
+        if together is None:
+            return None
+        coefficient, exponent = coefficient * together.coefficient, together.exponent
+    return _Term(coefficient, power, logs, exponent)
+
+
+def _sum(terms: Sequence[_Term], end: int) -> _Term | None:
+    """That of the largest term; None where the largest ones cancel."""
+    first, *others = terms
+    for term in others:
+        if first.power == term.power == sp.oo:
+            continue
+        ratio = _product([term, first.raised(sp.S.NegativeOne)], end)
+        if ratio is None:
+            return None
+        limiting = _limit(ratio, end)
+        if limiting.is_infinite:
+            first = term
+        elif limiting != 0:
+            if is_zero_constant(1 + limiting):
+                return None
+            first = first._replace(coefficient=first.coefficient * (1 + limiting))
+    return first
+
+
+def _limit(term: _Term, end: int) -> sp.Expr:
+    if term.exponent != 0:
+        exponent = _term(term.exponent, end)
+        return sp.S.Zero if exponent is not None and exponent.sign < 0 else term.sign * sp.oo
+    if term.power == 0 and term.logs == 0:
+        return _shorter(term.coefficient)
+    return sp.S.Zero if term.power > 0 or (term.power == 0 and term.logs < 0) else term.sign * sp.oo
 
 
 def _unknown(expr: sp.Expr, end: int) -> ArithmeticError:
