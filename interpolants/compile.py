@@ -51,6 +51,8 @@ LOOSE: Final = 4096.0
 """The same, where an exponent of hundreds makes the function as sensitive to the rounding of t:
 1e-12 in relative terms, which float32 does not see.
 """
+MOST_EXPLAINED: Final = 1024.0
+"""Units in the last place, up to which an error may be that of an exponent."""
 STAGES: Final = ((TOLERANCE, 64), (64.0, 160), (LOOSE, 400), (1e300, 400))
 """Tolerances, tried in turn, each with the most polynomials that it may take. The last is for poles inside (0, 1), next
 to which the rounding of t decides the digits.
@@ -63,6 +65,7 @@ _ENOUGH: Final = 80  # bits of a reference
 _SLOPE_BITS: Final = 400
 _NOTHING: Final = 2.0**-1074
 _BESIDE: Final = 10  # 2^-10 from a pole a function is some 1,000 times as wrong as t
+_STEP: Final = 2.0**-20
 _LARGEST: Final = 1.7e308
 MAX_TURNS: Final = 8
 """Places inside an expression about which more times are looked at."""
@@ -284,10 +287,12 @@ class _Reference:
         bad = bad[:: max(1, len(bad) // 8)]
         worse = [x for x in bad.tolist() if self.exact(x).is_finite() and abs(self.exact(x)) < _LARGEST]
         self.times = np.unique(np.concatenate([self.times, worse]))
-        return self.errors(_values(function, self.times), self.times)
+        return self.excess(_values(function, self.times), self.times)
 
     def _find_zeros(self) -> None:
-        found = [(x, enclosure.sign_of(self.exact(x))) for x in self.times.tolist() if self.exact(x).is_finite()]
+        around = [x for x in (self.low - _STEP, self.high + _STEP) if 0 < x < 1]  # a kink is where a function is zero
+        times = sorted([*around, *self.times.tolist()])
+        found = [(x, enclosure.sign_of(self.exact(x))) for x in times if self.exact(x).is_finite()]
         signed = [(sp.Rational(*x.as_integer_ratio()), sign) for x, sign in found if sign]
         for (a, before), (b, after) in itertools.pairwise(signed):
             if before != after:
@@ -298,6 +303,25 @@ class _Reference:
     def errors(self, values: np.ndarray[Any, Any], times: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """In units in the last place of their dtype."""
         return np.array([_in_ulp(got, self.exact(x)) for got, x in zip(values, times.tolist(), strict=True)])
+
+    def excess(self, values: np.ndarray[Any, Any], times: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """The errors less what a rounding of the distance to the nearer end would do: where an exponent is of hundreds,
+        one of the exponent does as much.
+        """
+        found = self.errors(values, times)
+        for i in np.flatnonzero((found > TOLERANCE) & (found < MOST_EXPLAINED)):
+            found[i] = max(found[i] - self.sensitivity(float(times[i])), 0.0)
+        return found
+
+    def sensitivity(self, time: float) -> float:
+        """s f'(s) / f(s), s the distance to the nearer end; 0 next to a zero inside (0, 1)."""
+        end, s = (0.0, time) if time <= 0.5 else (1.0, 1.0 - time)
+        if any(abs(float(zero) - time) < s / 8 for zero in self.zeros):
+            return 0.0
+        other = abs(end - s * (1 - _STEP))
+        change = self.exact(other) / self.exact(time) - 1
+        moved = abs(abs(end - other) / s - 1)
+        return float(abs(change)) / moved if change.is_finite() and moved else 0.0
 
 
 @functools.lru_cache(maxsize=512)
@@ -502,7 +526,7 @@ def _patches_within(tolerance: float, form: Form, reference: _Reference, most: i
             if high <= bounds[0] or low >= bounds[1]:
                 continue
             times = _times_in(end, low, high, reference)
-            if reference.errors(_values(plain, times), times).max(initial=0.0) <= tolerance:
+            if reference.excess(_values(plain, times), times).max(initial=0.0) <= tolerance:
                 continue
             if next(tries) >= most:
                 yield None
@@ -547,7 +571,7 @@ def _accurate_patch(
         if patch is None:
             continue
         values = patched(lambda time: 0 * time + math.nan, [patch], "numpy")(times)
-        if reference.errors(values, times).max(initial=0.0) <= tolerance:
+        if reference.excess(values, times).max(initial=0.0) <= tolerance:
             return patch
     return None
 

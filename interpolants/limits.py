@@ -151,15 +151,22 @@ def _by_laws(expr: sp.Expr, end: int) -> _Term | None:
 
 
 def _exponential(exponent: sp.Expr, end: int) -> _Term | None:
-    """The term of exp(exponent); None where that is as a power, whose exponent has to be known exactly."""
+    """The term of exp(exponent); None where that is between a power and a logarithm."""
     term = _term(exponent, end)
     if term is None:
         return None
     limiting = _limit(term, end)
     if limiting.is_finite:
         return _Term(sp.exp(limiting))
-    is_power = term.exponent == 0 and term.power == 0 and term.logs <= 1
-    return None if is_power else _Term(sp.S.One, exponent=exponent)
+    if term.exponent != 0 or term.power != 0 or term.logs > 1:
+        return _Term(sp.S.One, exponent=exponent)
+    if term.logs < 1:
+        return None
+    rest = exponent + term.coefficient * sp.log(t if end == 0 else 1 - t)  # exp(c L) is s^-c
+    if is_zero(rest):
+        return _Term(sp.S.One, -term.coefficient)
+    of_rest = _exponential(rest, end)
+    return None if of_rest is None else _product([of_rest, _Term(sp.S.One, -term.coefficient)], end)
 
 
 def _product(terms: Sequence[_Term], end: int) -> _Term | None:

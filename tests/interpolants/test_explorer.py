@@ -26,7 +26,7 @@ t = TIMES[INSIDE]
 MEANS = 2 * np.array([[np.cos(a), np.sin(a)] for a in np.pi / 2 + 2 * np.pi * np.arange(5) / 5])
 STDS, WEIGHTS = np.array([0.22, 0.3, 0.38, 0.3, 0.22]), np.array([0.3, 0.2, 0.15, 0.15, 0.2])
 SLOW = "t**sin(t**t)", "(1-t)**cos(t**t)"
-"""A path whose formulas take sympy minutes."""
+"""A path whose formulas take seconds."""
 
 
 @pytest.fixture(scope="module")

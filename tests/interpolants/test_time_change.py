@@ -204,7 +204,10 @@ def test_the_ratio_is_unwrapped_function_by_function(alpha, sigma, tau):
                 assert abs(function(float(time)) - expected) <= 4e-15 * abs(expected)
 
 
-LONG = "t*(1+sin(t)+exp(t)+cos(t)*exp(-t)+log(1+t)+sqrt(1+t)+tanh(t)+atan(t)+sinh(t)*cos(2*t)+exp(3*t)*sin(2*t))"
+LONG = (
+    "t*(1+sin(t)+exp(t)+cos(t)*exp(-t)+log(1+t)+sqrt(1+t)+tanh(t)+atan(t)+sinh(t)*cos(2*t)+exp(3*t)*sin(2*t)"
+    "+log(2+t)*exp(t**2)+t**3*sinh(t**2)+exp(2*t**3)*cos(t**2))"
+)
 
 
 @pytest.mark.parametrize(
