@@ -107,6 +107,8 @@ def around(expr: sp.Expr, point: sp.Rational, towards: sp.Rational) -> sp.Expr:
     if point == 0:
         return expr
     moved = expr.subs(t, point + t if towards > point else point - t)
+    if not moved.has(*PERIODIC):
+        return moved
     # Of a wave, so that cos(pi (1 - s) / 2) is sin(pi s / 2); elsewhere sympy would search for signs without bound.
     return moved.replace(lambda e: isinstance(e, PERIODIC), lambda e: e.func(sp.expand(e.args[0], log=False)))
 

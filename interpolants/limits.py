@@ -16,6 +16,7 @@ from interpolants.composition import How
 from interpolants.enclosure import sign_of, value
 from interpolants.expansion import Beside, is_zero_constant, near
 from interpolants.expression import t
+from interpolants.nesting import inner, outer
 from interpolants.pieces import KINKS, resolved
 from interpolants.printer import high_precision
 from interpolants.simplify import decaying, is_zero, simplified
@@ -113,9 +114,8 @@ def _term(expr: sp.Expr, end: int, made: How | None = None) -> _Term | None:
     beside = None if isinstance(expr, sp.log) else _beside(expr, end, made)
     if beside is not None and beside.coefficient.is_finite and beside.coefficient != 0:
         return _Term(beside.coefficient, beside.power, sp.Integer(beside.logs))
-    term = _by_laws(expr, end)
-    if term is None and made is not None:
-        term = _by_laws(made.stated, end)
+    stated = expr if made is None else made.stated
+    term = _by_laws(expr, end) or _by_laws(stated, end) or _of_inner(expr, end)
     if term is not None or beside is None:
         return term
     return _Term(sp.S.One, sp.oo) if beside.coefficient == 0 else _Term(sp.Integer(beside.sign), -sp.oo)
@@ -131,23 +131,41 @@ def _by_laws(expr: sp.Expr, end: int) -> _Term | None:
         return _product(terms, end)
     if expr.is_Add:
         return _sum(terms, end)
-    inner = terms[0]
+    first = terms[0]
     if expr.is_Pow:
-        is_defined = (inner.power != sp.oo or expr.exp > 0) and (expr.exp.is_Integer or inner.sign > 0)
-        return inner.raised(expr.exp) if is_defined else None
+        is_defined = (first.power != sp.oo or expr.exp > 0) and (expr.exp.is_Integer or first.sign > 0)
+        return first.raised(expr.exp) if is_defined else None
     if isinstance(expr, sp.exp):
         return _exponential(expr.args[0], end)
-    if isinstance(expr, sp.log) and inner.exponent != 0:
-        return _term(inner.exponent, end)
-    if isinstance(expr, sp.log) and inner.power.is_finite and inner.power != 0:
-        return _Term(-inner.power, logs=sp.S.One)
+    if isinstance(expr, sp.log) and first.exponent != 0:
+        return _term(first.exponent, end)
+    if isinstance(expr, sp.log) and first.power.is_finite and first.power != 0:
+        return _Term(-first.power, logs=sp.S.One)
     limits = [_limit(term, end) for term in terms]
     result = expr.func(*limits)
-    if result == 0 and limits == [0]:  # as its argument, for a function such as tanh
-        slope = sp.diff(expr.func(t), t).subs(t, 0)
-        return _product([_Term(slope), inner], end) if slope.is_finite and slope != 0 else None
     is_number = result.is_finite and result.is_comparable
     return _Term(result) if is_number and not is_zero_constant(result) else None
+
+
+def _of_inner(expr: sp.Expr, end: int) -> _Term | None:
+    """The term of F(g) by that of F next to the limit of g."""
+    g = expr.args[0] if expr.is_Function and len(expr.args) == 1 else inner(expr)
+    if g is None or (term := _term(g, end)) is None:
+        return None
+    limiting = _limit(term, end)
+    if limiting.is_infinite:
+        distance, argument = term.raised(sp.S.NegativeOne), 1 / t
+    else:
+        from_limit = None if g == limiting else _term(g - limiting, end)
+        if from_limit is None:
+            return None
+        distance, argument = from_limit, limiting + t
+    side = distance.sign
+    beside = _beside(outer(expr, g).xreplace({t: argument.xreplace({t: side * t})}), 0, None)
+    if beside is None or beside.logs or beside.coefficient.is_infinite or beside.coefficient == 0:
+        return None
+    distance = distance._replace(coefficient=side * distance.coefficient)
+    return _product([_Term(beside.coefficient), distance.raised(beside.power)], end)
 
 
 def _exponential(exponent: sp.Expr, end: int) -> _Term | None:

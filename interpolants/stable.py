@@ -23,8 +23,8 @@ MAX_SIZE: Final = 200
 def stable(expr: sp.Expr) -> sp.Expr:
     """An equal expression that loses few digits when it is evaluated as it is written."""
     expr = expr.rewrite([sp.cot, sp.sec, sp.csc], sp.tan) if expr.has(sp.cot, sp.sec, sp.csc) else expr
-    # Expanded, cos(pi (1 - t) / 2) is sin(pi t / 2).
-    expr = expr.replace(is_wave, lambda wave: wave.func(sp.expand(wave.args[0], log=False)))
+    if expr.has(sp.sin, sp.cos):  # expanded, cos(pi (1 - t) / 2) is sin(pi t / 2)
+        expr = expr.replace(is_wave, lambda wave: wave.func(sp.expand(wave.args[0], log=False)))
     return expr.replace(lambda e: e.is_Add, _stable_sum)
 
 
@@ -50,10 +50,9 @@ def _exponential_difference(first: sp.Expr, second: sp.Expr) -> sp.Expr | None:
     if not any(isinstance(factor, sp.exp) for term in (first, second) for factor in sp.Mul.make_args(term)):
         return None
     for base, other in ((first, second), (second, first)):
-        ratio = sp.powsimp(-other / base)
-        if ratio.func is not sp.exp:
+        exponent = _as_exponent(-other / base)
+        if exponent is None:
             return None
-        exponent = ratio.args[0]
         if operations(exponent) <= MAX_ARGUMENT:
             exponent = sp.expand(exponent, log=False)
         if exponent.is_polynomial(t):
@@ -61,6 +60,16 @@ def _exponential_difference(first: sp.Expr, second: sp.Expr) -> sp.Expr | None:
         if value(exponent, sp.Rational(1, 2)) <= 0:
             return -base * expm1(exponent)
     return None
+
+
+def _as_exponent(product: sp.Expr) -> sp.Expr | None:
+    """v of a product of exponentials that is exp(v); None where it has other factors."""
+    total = sp.S.Zero
+    for base, exponent in (factor.as_base_exp() for factor in sp.Mul.make_args(product)):
+        if base.has(t) or not base.is_positive or not (exponent.has(t) or base == sp.E):
+            return None
+        total += exponent * sp.log(base)
+    return total
 
 
 def _half_angle(first: sp.Expr, second: sp.Expr) -> sp.Expr | None:

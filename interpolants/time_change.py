@@ -487,11 +487,14 @@ def _solve(path: Path, log_snr: Tensor) -> Tensor:
     """
     log_snr_at, slope_at = path.log_snr.kernel, _slope(path).kernel
     wanted = log_snr.nan_to_num()
+    lowest, highest = _log_snr_range(path)
     low, high = torch.full_like(wanted, _LOWEST), torch.full_like(wanted, _HIGHEST)
     logit = (wanted / 2).clamp(_LOWEST, _HIGHEST)
     last = torch.full_like(wanted, _HIGHEST - _LOWEST)  # no step leads far from where the answer is
-    lowest, highest = _log_snr_range(path)
-    found = (wanted <= lowest) | (wanted >= highest)  # at the ends
+    # At the ends, or nearer to them than any time but they.
+    first, final = (log_snr_at(torch.full_like(wanted, time)) for time in (math.exp(_LOWEST), 1 - 2.0**-53))
+    at_noise, at_data = (log_snr <= lowest) | (wanted < first), (log_snr >= highest) | (wanted > final)
+    found = at_noise | at_data
     for _ in range(_MAX_STEPS):
         time = torch.sigmoid(logit)
         excess = log_snr_at(time) - wanted
@@ -512,7 +515,7 @@ def _solve(path: Path, log_snr: Tensor) -> Tensor:
     polished = (time - excess * slope_at(time)).clamp(0, 1)
     better = (log_snr_at(polished) - wanted).abs() <= excess.abs()
     time = torch.where(better, polished, time)
-    time = torch.where(log_snr <= lowest, 0.0, torch.where(log_snr >= highest, 1.0, time))
+    time = torch.where(at_noise, 0.0, torch.where(at_data, 1.0, time))
     _check_found(path, wanted, time)
     result: Tensor = torch.where(log_snr.isnan(), log_snr, time)
     return result

@@ -126,7 +126,7 @@ def test_what_is_approached_as_slowly_as_by_a_logarithm(text, expected):
     assert limit(-parse(text), 0) == -expected
 
 
-@pytest.mark.parametrize("text", ["sqrt(t-1)", "sin(1/t)", "log(1-log(t)) - log(2-log(t))", "t**2*sin(1/t)/t**2"])
+@pytest.mark.parametrize("text", ["sqrt(t-1)", "sin(1/t)", "t**2*sin(1/t)/t**2"])
 def test_what_has_no_limit_or_none_that_is_established(text):
     with pytest.raises(ArithmeticError, match="no limit was found"):
         limit(parse(text), 0)

@@ -371,6 +371,8 @@ class Trial:
         limit = self.limit_of(label)(end)
         if limit.value is None or mpmath.isnan(limit.value) or limit.error > 1e-18:
             return
+        if (limit.value == 0 or mpmath.isinf(limit.value)) and any(f.is_lost(end) for f in self.case.features):
+            return
         if limit.value == 0:
             right = got == 0
         elif mpmath.isinf(limit.value):

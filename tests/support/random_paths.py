@@ -27,11 +27,19 @@ NAMES = ("p", "k", "rate")
 
 @dataclass(frozen=True)
 class Feature:
-    """Something narrow where the increasing text ``inner`` is ``level``; ``width`` is its width in ``inner``."""
+    """Something narrow where the increasing text ``inner`` is ``level``; ``width`` is its width in ``inner``.
+
+    ``is_bump`` says that it goes on as exp(-(distance / width)^2), never 0.
+    """
 
     inner: str
     level: float
     width: float
+    is_bump: bool = False
+
+    def is_lost(self, end: int) -> bool:
+        """Whether that is too small at an end for any number that is looked at, though not 0."""
+        return self.is_bump and ((end - self.level) / self.width) ** 2 > 200
 
 
 @dataclass(frozen=True)
@@ -103,9 +111,9 @@ class Grammar:
         """The number of a constant."""
         return self.parameters.get(constant) or float(constant)
 
-    def near(self, inner: str, level: float, width: float) -> None:
+    def near(self, inner: str, level: float, width: float, is_bump: bool = False) -> None:
         """Remember a narrow place."""
-        self.features.append(Feature(inner, level, width))
+        self.features.append(Feature(inner, level, width, is_bump))
 
     # Rises
 
@@ -130,7 +138,7 @@ class Grammar:
         backwards = Grammar(self.rng, self.most_parameters)
         backwards.parameters = self.parameters
         text = backwards.rise(depth, f"(1-{x})")
-        mirrored = [Feature(f"1-({f.inner})", 1 - f.level, f.width) for f in backwards.features]
+        mirrored = [Feature(f"1-({f.inner})", 1 - f.level, f.width, f.is_bump) for f in backwards.features]
         self.features += mirrored
         return text
 
@@ -196,7 +204,7 @@ def bump(height: float, c: str, K: str, x: str = "t") -> str:
 
 def _bumpy(g: Grammar, x: str) -> str:
     c, K = g.number(0.2, 0.8), g.number(1e3, 1e7)
-    g.near(x, float(c), float(K) ** -0.5)
+    g.near(x, float(c), float(K) ** -0.5, is_bump=True)
     return f"{x}+{bump(g.rng.uniform(0.2, 0.6), c, K, x)}"
 
 
@@ -342,7 +350,7 @@ def common_factor(g: Grammar) -> tuple[str, str, bool]:
     factor = g.rng.choice(factors)
     if g.rng.random() < 0.3:
         c, K = g.number(0.1, 0.9), g.number(50, 1e6)
-        g.near("t", float(c), float(K) ** -0.5)
+        g.near("t", float(c), float(K) ** -0.5, is_bump=True)
         factor = f"(1+{g.number(0.1, 20)}*exp(-{K}*(t-{c})**2))"
     return f"{factor}*({g.rise(1)})", f"{factor}*({g.fall(1)})", True
 
