@@ -53,7 +53,7 @@ LOOSE: Final = 4096.0
 """
 MOST_EXPLAINED: Final = 1024.0
 """Units in the last place, up to which an error may be that of an exponent."""
-STAGES: Final = ((TOLERANCE, 64), (64.0, 160), (LOOSE, 400), (1e300, 400))
+STAGES: Final = ((TOLERANCE, 64), (64.0, 160), (LOOSE, 160), (1e300, 160))
 """Tolerances, tried in turn, each with the most polynomials that it may take. The last is for poles inside (0, 1), next
 to which the rounding of t decides the digits.
 """
@@ -507,7 +507,7 @@ def _patches(form: Form, reference: _Reference) -> tuple[Patch, ...]:
 
 def _within(tolerance: float, most: int, form: Form, reference: _Reference) -> tuple[Patch, ...] | None:
     """At most so many polynomials for the cells in which the form is not that accurate; None where more are needed."""
-    found = list(itertools.islice(_patches_within(tolerance, form, reference, 4 * most), most + 1))
+    found = list(itertools.islice(_patches_within(tolerance, form, reference, 2 * most), most + 1))
     if len(found) > most or None in found:
         return None
     patches = tuple(patch for patch in found if patch is not None)

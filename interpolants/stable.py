@@ -47,7 +47,8 @@ def _stable_sum(expr: sp.Expr) -> sp.Expr:
 
 def _exponential_difference(first: sp.Expr, second: sp.Expr) -> sp.Expr | None:
     """p - p exp(v) as -p expm1(v), with v <= 0 so that nothing overflows; None where the sum is no such difference."""
-    if not any(isinstance(factor, sp.exp) for term in (first, second) for factor in sp.Mul.make_args(term)):
+    factors = (factor.as_base_exp() for term in (first, second) for factor in sp.Mul.make_args(term))
+    if not any(exponent.has(t) and not base.has(t) for base, exponent in factors):
         return None
     for base, other in ((first, second), (second, first)):
         exponent = _as_exponent(-other / base)
@@ -98,14 +99,14 @@ def _power_difference(first: sp.Expr, second: sp.Expr) -> sp.Expr | None:
     such difference.
     """
     for base, other in ((first, second), (second, first)):
-        power = -other / base
-        if not (power.is_Pow and power.exp.is_Rational and power.exp.is_positive and not power.exp.is_Integer):
+        bases, powers = zip(*(factor.as_base_exp() for factor in sp.Mul.make_args(-other / base)), strict=True)
+        r = powers[0]
+        if not (r.is_Rational and r.is_positive and not r.is_Integer and set(powers) == {r}):
             continue
-        constant, rest = sp.factor_terms(power.base).as_coeff_Add()
+        product = sp.Mul(*bases)
+        constant, rest = (sp.expand(product) if product.is_polynomial(t) else product).as_coeff_Add()
         if constant == 1 and rest.has(t):
-            if power.exp == sp.Rational(1, 2):
-                return -base * rest / (1 + power)
-            return -base * expm1(power.exp * log1p(rest))
+            return -base * (rest / (1 + sp.sqrt(1 + rest)) if 2 * r == 1 else expm1(r * log1p(rest)))
     return None
 
 

@@ -168,6 +168,45 @@ def test_patches_are_polynomials_in_their_cells_and_the_function_elsewhere(backe
         assert over.tolist() == pytest.approx([16.0, 7.0, -(5 + 2 * (0.2 - 0.2) / 0.125) / 0.125], abs=1e-9)
 
 
+@pytest.mark.parametrize("k", [5e3, 5.82e6, 3e9])
+def test_a_narrow_bump_is_seen_wherever_it_is(k):
+    """About 1/sqrt(k) wide: no even times would meet it."""
+    c, steepness = R(257, 1000), sp.Rational(k)
+    expr = sin(pi * (t + t * (1 - t) * exp(-steepness * (t - c) ** 2) / sqrt(steepness)) / 2)
+    near = [float(c) + side * x / k**0.5 for x in (0.01, 0.1, 0.5, 1, 2, 5) for side in (-1, 1)]
+    assert_accurate(expr, near)
+    assert_accurate(1 - expr, near)
+    assert_accurate(log(expr / (1 - expr)), near)
+
+
+@pytest.mark.parametrize(
+    "expr",
+    [
+        1 - (1 - sp.tanh(R(55, 2) * t) ** R(7, 3) / sp.tanh(R(55, 2)) ** R(7, 3)) ** 4,
+        sqrt(1 - (1 - (1 - sqrt(1 - t**4))) ** 2),
+        (1 - sqrt(1 - sin(pi * t / 2) ** 4)) / (2 - sqrt(1 - sin(pi * t / 2) ** 4)),
+        2 * log((1 - t) ** (1 + t) / log(1 + t / 300) ** 8),
+    ],
+    ids=range(4),
+)
+def test_functions_of_functions(expr):
+    assert_accurate(expr)
+
+
+def test_a_zero_at_a_kink():
+    """Next to 2/3, which is no float."""
+    assert_accurate(sp.Abs(2 * cos(pi * t) + 1), [2 / 3 + side * 2.0**-k for k in (5, 20, 30) for side in (-1, 1)])
+
+
+def test_what_an_exponent_of_hundreds_does_is_no_lost_digit():
+    """exp(-500) has a relative error of 500 times that of its argument."""
+    reference = engine._Reference(exp(1 - 1 / t), 0.0, 1.0)
+    time = 1 / 512
+    assert reference.sensitivity(time) == pytest.approx(512, rel=1e-3)
+    assert reference.sensitivity(1 - 1e-3) == pytest.approx(1e-3, rel=1e-2)
+    assert form(exp(1 - 1 / t)) == engine.Form(exp(1 - 1 / t))
+
+
 def test_the_error_of_a_coefficient_can_be_asked_for():
     assert engine.error(1 - t) <= 0.5
     assert engine.error(cos(pi * t / 2), "float32") <= 0.5001

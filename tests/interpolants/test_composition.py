@@ -8,10 +8,10 @@ import sympy as sp
 import torch
 
 import interpolants as ip
-from interpolants import diffusion, dynamics, quantities
+from interpolants import diffusion, dynamics, nesting, quantities
 from interpolants.coefficient import Coefficient
 from interpolants.compile import compiled
-from interpolants.composition import Made
+from interpolants.composition import Made, Slope
 from interpolants.quantities import QUANTITIES
 from interpolants.simplify import is_zero
 
@@ -61,6 +61,35 @@ def test_what_is_not_what_it_is_made_of_is_refused():
     assert compiled(of_data, "numpy", Made(quantities.conversion, ("velocity", "data"), a, s)) is not None
     with pytest.raises(ArithmeticError, match="is not what it is made of"):
         compiled(of_data, "numpy", Made(swapped, ("velocity", "data"), a, s))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        sp.tanh(3 * t) ** 3 * (10 - 15 * sp.tanh(3 * t) + 6 * sp.tanh(3 * t) ** 2),
+        (1 - (1 - sp.sin(t)) ** 4) ** sp.Rational(1, 3),
+        sp.exp(2 * t) * sp.log(2 + t) * (1 - t**2),
+        t**2 + sp.sin(3 * t) - 5,
+        sp.exp(1 - 1 / t),
+        t ** (2 - t),
+    ],
+    ids=range(6),
+)
+def test_the_rules_of_differentiation(function):
+    slope = Slope(function)
+    whole, meanings = slope.whole, {name: expr for name, expr, _ in slope.parts}
+    derivative = sp.diff(function, t)
+    for time in (0.1, 0.37, 0.9):
+        assert float(whole.xreplace(meanings).subs(t, time)) == pytest.approx(float(derivative.subs(t, time)), rel=1e-12)
+
+
+def test_functions_of_functions_are_taken_apart():
+    g = sp.sin(t) + t
+    assert nesting.inner(3 * g**2 + sp.exp(g)) == g
+    assert nesting.outer(3 * g**2 + sp.exp(g), g) == 3 * t**2 + sp.exp(t)
+    assert nesting.inner(sp.sqrt(1 - (1 - t) ** 2)) == 1 - (1 - t) ** 2
+    for alone in (t, 2 * t + 1, sp.sin(t), sp.sin(3 * t), sp.sin(t) * t, 1 - sp.sin(t)):
+        assert nesting.inner(alone) is None
 
 
 def test_w_is_not_negative_by_its_formula():

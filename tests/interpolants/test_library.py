@@ -321,6 +321,7 @@ REFUSED = [
         r"which is -\d.* at t = 0\.[6-9]"),
     (lambda: library.from_beta("20*(0.9985-t)"), r"from_beta: beta must be .* which is -0\.0\d* at t = 0\.999"),
     (lambda: library.from_beta("20*(t-0.0015)"), r"from_beta: beta must be .* which is -0\.0\d* at t = 0\.000"),
+    (lambda: library.from_beta("1+t-1.5*exp(-1e9*(t-0.4567)**2)"), r"which is -0\.0\d* at t = 0\.4567"),
     (lambda: library.from_beta(0), r"from_beta: beta must be positive and finite .* got 0, which is 0 at t = 0\.5"),
     (lambda: library.from_beta("1/(t-0.5)**2"), r"from_beta: beta must be positive and finite .* at t = 0.5"),
     (lambda: library.from_beta("1"), r"from_beta\(1\) is no path: t = 0 must be the noise end"),

@@ -126,6 +126,43 @@ def test_what_is_approached_as_slowly_as_by_a_logarithm(text, expected):
     assert limit(-parse(text), 0) == -expected
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1/(t*(1-log(t))**2)", sp.oo), ("log(t)/(1-log(t))", -1), ("t*log(t)**3/(1-log(t))", 0),
+        ("sqrt(1-log(t))-log(t)", sp.oo), ("tanh(1/(1-log(t)))*log(t)", -1), ("cos(1/log(t))", 1),
+        ("(1-sqrt(1-1/(1-log(t))**2))*log(t)**2", R(1, 2)), ("log(1-log(t))-log(2-log(t))", 0),
+    ],
+)  # fmt: skip
+def test_powers_of_the_logarithm(text, expected):
+    """With L = -log(t), which tends to infinity: -L / (1 + L), (1 - sqrt(1 - x^2)) / x^2 for x = 1 / (1 + L)."""
+    assert limit(parse(text), 0) == expected
+    assert limit(parse(text.replace("t)", "(1-t))").replace("t*", "(1-t)*")), 1) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("exp(1/t)/(1-log(t))", sp.oo), ("exp(-1/t)*t/(exp(-1/t)*t**2+exp(-2/t))", sp.oo),
+        ("exp(1-1/t)*t**2/(exp(1-1/t)+exp(1-1/t)*t**2*sin(t))", 0), ("exp(1/t)-exp(1/t+t)", -sp.oo),
+        ("(exp(-1/t+2*t)-exp(-1/t))/(t*exp(-1/t))", 2), ("log(exp(-1/t)*t)*t", -1), ("t**(1/t)", 0),
+        ("exp(exp(1/t))*exp(-exp(1/t)-1/t)", 0), ("(1-exp(-exp(-1/t)/3))*exp(1/t)", R(1, 3)),
+        ("(pi/2-atan(exp(1/t)))*exp(1/t)", 1), ("log(1+exp(-1/t))*exp(1/t)/t", sp.oo),
+    ],
+)  # fmt: skip
+def test_exponentials_that_are_no_powers(text, expected):
+    """Where exp(-1/t) occurs above and below, only what multiplies it counts."""
+    assert limit(parse(text), 0) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("t**pi", 0), ("t**sqrt(2)/tan(t)", 0), ("t/t**sqrt(2)", sp.oo), ("t**sin(t**t)/t**sin(1)", 1)],
+)
+def test_irrational_powers(text, expected):
+    assert limit(parse(text), 0) == expected
+
+
 @pytest.mark.parametrize("text", ["sqrt(t-1)", "sin(1/t)", "t**2*sin(1/t)/t**2"])
 def test_what_has_no_limit_or_none_that_is_established(text):
     with pytest.raises(ArithmeticError, match="no limit was found"):

@@ -137,6 +137,18 @@ def test_a_negative_number_is_raised_with_its_sign():
     assert lambdified(sp.Integer(-2) ** t, "numpy")(np.array([0.0, 1.0])).tolist() == [1.0, -2.0]
 
 
+@pytest.mark.parametrize("expr", [t - R(1, 3), 17 * t - R(51, 10), 2 - 7 * t, R(1, 3) - u, 100 * u - 77], ids=str)
+def test_the_distance_from_a_time_that_is_no_float_is_right_to_the_last_digit(expr):
+    """However near: t - 1/3 is known for every float t, though 1/3 is none."""
+    root = sp.solve(expr.xreplace({u: 1 - t}), t)[0]
+    times = np.array([float(root) + side * 2.0**-k for k in range(3, 53, 7) for side in (-1, 1)] + [float(root)])
+    exact = [expr.xreplace({u: 1 - t}).subs(t, R(*x.as_integer_ratio())) for x in times.tolist()]
+    got = lambdified(expr, "numpy")(times)
+    # 1 - t, where that is asked for, is rounded itself.
+    spare = 2.0**-53 * (100 if expr.has(u) else 0)
+    assert np.all(np.abs(got - np.array(exact, dtype=float)) <= 3e-16 * np.abs(np.array(exact, dtype=float)) + spare)
+
+
 def test_a_pole_is_infinite_without_a_warning():
     with np.errstate(all="raise"):
         assert lambdified(-1 / t, "numpy")(np.zeros(2)).tolist() == [-math.inf, -math.inf]
