@@ -357,7 +357,12 @@ def _check_path(name: str, alpha: sp.Expr, sigma: sp.Expr, towards_data: int) ->
         if verdict.time is not None:
             falls = expr is wronskian and sign(expr).value == -1
             hint = " (it decreases everywhere: Path.from_paper_time takes data at 0)" if falls else ""
-            got = mpmath.nstr(mpmath.mpf(value(expr, verdict.time).mid().str(radius=False)), 6)
+            ball = value(expr, verdict.time)
+            got = (
+                "0"
+                if ball.is_finite() and ball.contains(0)
+                else mpmath.nstr(mpmath.mpf(ball.mid().str(radius=False)), 6)
+            )
             at_time = f"at t = {float(verdict.time):.6g} it is {got}"
             raise ValueError(f"{name} is no path: {what.format(hint=hint)}; {at_time}.")
         undecided.append(what.format(hint=""))

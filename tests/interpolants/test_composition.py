@@ -80,7 +80,9 @@ def test_the_rules_of_differentiation(function):
     whole, meanings = slope.whole, {name: expr for name, expr, _ in slope.parts}
     derivative = sp.diff(function, t)
     for time in (0.1, 0.37, 0.9):
-        assert float(whole.xreplace(meanings).subs(t, time)) == pytest.approx(float(derivative.subs(t, time)), rel=1e-12)
+        assert float(whole.xreplace(meanings).subs(t, time)) == pytest.approx(
+            float(derivative.subs(t, time)), rel=1e-12
+        )
 
 
 def test_functions_of_functions_are_taken_apart():

@@ -205,16 +205,19 @@ def test_the_ratio_is_unwrapped_function_by_function(alpha, sigma, tau):
 
 
 @pytest.mark.parametrize(
-    ("alpha", "sigma"),
-    [("t**1.01*(atan(148*t)/atan(148))", "1-exp(1-1/t)"), ("1/(1-log(t))", "1-1/(1-log(t))"), ("t", "1-t")],
-)
-def test_beyond_all_floats_between_them_the_times_are_the_ends(alpha, sigma):
+    ("alpha", "sigma", "low"),
+    [("t**1.01*(atan(148*t)/atan(148))", "1-exp(1-1/t)", -math.inf), ("1/(1-log(t))", "1-1/(1-log(t))", -14.0),
+     ("t", "1-t", -1e4)],
+)  # fmt: skip
+def test_beyond_all_floats_between_them_the_times_are_the_ends(alpha, sigma, low):
     """At the first the slope dt / d log-SNR underflows long before the time does."""
     path = ip.Path(alpha, sigma)
-    asked = tensor(-math.inf, -1e4, 74.7, 90.0, math.inf)
+    asked = tensor(-math.inf, low, 74.7, 90.0, math.inf)
     assert ip.time_at_log_snr(path, asked).tolist() == [0.0, 0.0, 1.0, 1.0, 1.0]
     inside = tensor(-8.0, -3.0, 0.0, 3.0, 60.0)
-    assert path.log_snr(ip.time_at_log_snr(path, inside)).tolist() == pytest.approx(inside.tolist(), rel=1e-3, abs=1e-13)
+    assert path.log_snr(ip.time_at_log_snr(path, inside)).tolist() == pytest.approx(
+        inside.tolist(), rel=1e-3, abs=1e-13
+    )
 
 
 LONG = (
