@@ -20,6 +20,7 @@ MAX_SIZE: Final = 200
 """Operations in a sum of two terms, up to which these are set against each other."""
 
 
+@functools.lru_cache(maxsize=2048)
 def stable(expr: sp.Expr) -> sp.Expr:
     """An equal expression that loses few digits when it is evaluated as it is written."""
     expr = expr.rewrite([sp.cot, sp.sec, sp.csc], sp.tan) if expr.has(sp.cot, sp.sec, sp.csc) else expr
