@@ -190,7 +190,7 @@ def _exponential(exponent: sp.Expr, end: int) -> _Term | None:
 def _product(terms: Sequence[_Term], end: int) -> _Term | None:
     coefficient = sp.Mul(*(term.coefficient for term in terms))
     power, logs, exponent = (sp.Add(*(term[i] for term in terms)) for i in (1, 2, 3))
-    if power is sp.nan:
+    if power is sp.nan or (power.is_infinite and exponent != 0):  # which of the two decides is not known
         return None
     if exponent != 0:  # the product of exponentials may be one of a finite exponent
         together = _exponential(simplified(exponent), end) if simplified(exponent) != 0 else _Term(sp.S.One)

@@ -205,8 +205,8 @@ def _where(increasing: Callable[[mpf], mpf], level: mpf) -> mpf | None:
     low, high = mpf(0), mpf(1)
     with workdps(50):
         try:
-            for _ in range(100):
-                middle = (low + high) / 2
+            for _ in range(110):
+                middle = low + (high - low) * mpf("0.49")  # a kink may lie in the middle
                 low, high = (middle, high) if increasing(middle) < level else (low, middle)
         except (ArithmeticError, TypeError):
             return None
