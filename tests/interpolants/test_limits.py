@@ -147,7 +147,8 @@ def test_powers_of_the_logarithm(text, expected):
         ("exp(1-1/t)*t**2/(exp(1-1/t)+exp(1-1/t)*t**2*sin(t))", 0), ("exp(1/t)-exp(1/t+t)", -sp.oo),
         ("(exp(-1/t+2*t)-exp(-1/t))/(t*exp(-1/t))", 2), ("log(exp(-1/t)*t)*t", -1), ("t**(1/t)", 0),
         ("exp(exp(1/t))*exp(-exp(1/t)-1/t)", 0), ("(1-exp(-exp(-1/t)/3))*exp(1/t)", R(1, 3)),
-        ("(exp(2/sqrt(exp(t)-1))*t-t**2)*exp(-1/sqrt(exp(t)-1))/(1+t)", sp.oo), ("(pi/2-atan(exp(1/t)))*exp(1/t)", 1), ("log(1+exp(-1/t))*exp(1/t)/t", sp.oo),
+        ("(exp(2/sqrt(exp(t)-1))*t-t**2)*exp(-1/sqrt(exp(t)-1))/(1+t)", sp.oo),
+        ("(pi/2-atan(exp(1/t)))*exp(1/t)", 1), ("log(1+exp(-1/t))*exp(1/t)/t", sp.oo),
     ],
 )  # fmt: skip
 def test_exponentials_that_are_no_powers(text, expected):
