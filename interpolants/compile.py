@@ -7,6 +7,7 @@ error, against rigorous values at times all over (0, 1), is within ``TOLERANCE``
     as a function of t,
     as a function of 1 - t (exact in floating point on [1/2, 1]),
     of what a path is made of, each accurate (``composition``),
+    of F(g(t)), as a function of g and of 1 - g (``nesting``),
     with logarithms opened, in its normal form, with exponentials that decay, and of its own parts, each accurate;
 
 or in one of them on [0, 1/2] and another on (1/2, 1]. Where none is, the best of them has polynomials in the place of
