@@ -10,8 +10,8 @@ error, against rigorous values at times all over (0, 1), is within ``TOLERANCE``
     of F(g(t)), as a function of g and of 1 - g (``nesting``),
     with logarithms opened, in its normal form, with exponentials that decay, and of its own parts, each accurate;
 
-or in one of them on [0, 1/2] and another on (1/2, 1]. Where none is, the best of them has polynomials in the place of
-what is not accurate (``patches``). Where the value at an end is not the limit, the limit is put there.
+or in one of them on [0, 1/2] and another on (1/2, 1]. If none is accurate, polynomials (``patches``) replace the best
+of them wherever it is not. If its value at an end is not the limit, the limit is used instead.
 """
 
 from __future__ import annotations
@@ -253,19 +253,17 @@ class _Reference:
         shift = (math.sqrt(5) - 1) / 2 / n  # so that the times are no round numbers
         between = np.linspace(0.0, 1.0, n)[:-1] + shift
         times = np.concatenate([steps, between, last])
-        self.times = self._inside(times)
+        self.times = _inside(times, self.low, self.high)
         ingredients = (self.expr,) if self.made is None else self.made.ingredients
         for place in itertools.chain.from_iterable(map(_turns, ingredients)):
             self._add_beside(place)
         self._find_zeros()
 
-    def _inside(self, times: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        return np.unique(times[(times > self.low) & (times < self.high) & (times < 1)])
-
     def _add_beside(self, place: float) -> None:
         """Times on both sides, each nearer to the place than the ones before."""
         distances = 2.0 ** -np.arange(3.0, 50.0, 3.0)
-        self.times = self._inside(np.concatenate([self.times, place - distances, place + distances]))
+        times = np.concatenate([self.times, place - distances, place + distances])
+        self.times = _inside(times, self.low, self.high)
 
     def exact(self, time: float) -> arb:
         """A ball about the value, to some 100 bits."""
@@ -377,6 +375,10 @@ def _dense(low: float, high: float) -> np.ndarray[Any, Any]:
     """Times between the ends of which a third is spread over the logarithm of the distance to either end."""
     steps = np.geomspace(1e-18, 0.5, 700)
     times = np.concatenate([steps, np.linspace(0.0, 1.0, 601)[1:-1], 1 - steps[steps > 2.0**-52]])
+    return _inside(times, low, high)
+
+
+def _inside(times: np.ndarray[Any, Any], low: float, high: float) -> np.ndarray[Any, Any]:
     return np.unique(times[(times > low) & (times < high) & (times < 1)])
 
 
@@ -507,7 +509,7 @@ def _patches(form: Form, reference: _Reference) -> tuple[Patch, ...]:
 
 
 def _within(tolerance: float, most: int, form: Form, reference: _Reference) -> tuple[Patch, ...] | None:
-    """At most so many polynomials for the cells in which the form is not that accurate; None where more are needed."""
+    """Polynomials for the cells in which the form misses the tolerance; None if it takes more than ``most``."""
     found = list(itertools.islice(_patches_within(tolerance, form, reference, 2 * most), most + 1))
     if len(found) > most or None in found:
         return None
@@ -563,10 +565,9 @@ def _accurate_patch(
     zeros = [zero for zero in zeros if low <= zero <= high]
     if len(zeros) > 1 or (zeros and low == 0):
         return None
+    # Below all floats the value is 0, where the form may give 0 times infinity.
     if low == 0 and all(abs(reference.exact(time)) < _NOTHING for time in times.tolist()):
-        return Patch(
-            end, low, high, (0.0, 0.0), 1, (0.0, 0.0), 1.0, (0.0,)
-        )  # below all floats, and perhaps 0 times infinity
+        return Patch(end, low, high, (0.0, 0.0), 1, (0.0, 0.0), 1.0, (0.0,))
     for power, root in [(sp.S.Zero, 1)] if low > 0 else _powers(reference.expr, end):
         patch = fitted(reference.expr, end, low, high, power, root, zeros[0] if zeros else None)
         if patch is None:

@@ -47,7 +47,7 @@ class Made:
         formula: A function of a module, which returns a tuple of expressions.
         arguments: Before alpha and sigma.
         alpha, sigma: Of the path.
-        item: Which of the results.
+        item: The index of the expression among the results of ``formula``.
         w: The expression that ``NOISE`` stands for, if the formula takes it, and how that expression is made.
     """
 
@@ -56,7 +56,7 @@ class Made:
     alpha: sp.Expr
     sigma: sp.Expr
     item: int = 0
-    w: tuple[sp.Expr, How | None] | None = None
+    w: tuple[sp.Expr, Made | None] | None = None
 
     @property
     def whole(self) -> sp.Expr:
@@ -107,7 +107,7 @@ class Slope:
     """A derivative, by the rules for functions of functions, products and sums.
 
     Attributes:
-        function: Of which it is the derivative.
+        function: What is differentiated.
     """
 
     function: sp.Expr
@@ -135,11 +135,6 @@ class Slope:
     def has_kinks(self) -> bool:
         """Whether the function has."""
         return bool(self.function.has(*KINKS))
-
-    @property
-    def is_nonnegative(self) -> bool:
-        """Nothing is known of it."""
-        return False
 
     @property
     def stated(self) -> sp.Expr:
@@ -178,12 +173,9 @@ def _differentiated(function: sp.Expr) -> tuple[sp.Expr, tuple[Part, ...]]:
 @functools.lru_cache(maxsize=2048)
 def _named(made: Made) -> tuple[sp.Expr, tuple[Part, ...]]:
     written = _written(made.formula, made.arguments)[made.item]
-    meanings: dict[sp.Expr, tuple[sp.Expr, How | None]] = {
-        function: (expr, None) for function, expr in zip(_FIVE, _five(made.alpha, made.sigma), strict=True)
-    }
-    for function, of in zip(_FIVE, (made.alpha, made.sigma), strict=False):
-        meanings[function] = meanings[function][0], Slope(of)
-    meanings[WRONSKIAN] = meanings[WRONSKIAN][0], Made(of_slopes, (), made.alpha, made.sigma)
+    alpha, sigma = made.alpha, made.sigma
+    hows: tuple[How | None, ...] = (Slope(alpha), Slope(sigma), Made(of_slopes, (), alpha, sigma), None, None)
+    meanings = dict(zip(_FIVE, zip(_five(alpha, sigma), hows, strict=True), strict=True))
     if made.w is not None:
         meanings[NOISE] = made.w
     parts: dict[sp.Expr, Part] = {}

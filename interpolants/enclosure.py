@@ -183,11 +183,12 @@ def value(expr: sp.Expr, time: Any, bits: int = ACCURATE, precisions: Sequence[i
     if isinstance(expr, sp.Piecewise):
         exact = sp.Rational(*float(time).as_integer_ratio()) if isinstance(time, float) else sp.Rational(time)
         expr = next(piece for piece, holds in expr.args if holds == sp.true or exact <= holds.rhs)
-    from interpolants.stable import stable  # which encloses by this module
-
     ball = arb.nan()
     for precise in precisions:
-        if precise > PRECISIONS[1]:  # 1 - exp(-v) of a small v takes as many bits as -expm1(-v) has zeros
+        if precise > PRECISIONS[1]:
+            from interpolants.stable import stable  # which encloses by this module
+
+            # 1 - exp(-v) of a small v takes as many bits as -expm1(-v) has zeros
             expr = stable(expr)
         with precision(precise):
             ball = enclosed(expr)(point(time))

@@ -27,6 +27,8 @@ from interpolants.simplify import simplified
 
 MAX_INTEGRAND: Final = 20
 """Operations in a term of from_beta's rate: above, no antiderivative is searched for."""
+MAX_CALLS: Final = 30_000_000
+"""Most function calls that the integral of a rate may take to become alpha and sigma."""
 
 
 def linear() -> Path:
@@ -355,10 +357,6 @@ def _widths(where: str, sigma_min: float, sigma_max: float) -> tuple[sp.Rational
         sigma_min=sigma_min,
         sigma_max=sigma_max,
     )
-
-
-MAX_CALLS: Final = 30_000_000
-"""Most function calls that the integral of a rate may take to become alpha and sigma."""
 
 
 def _name(path: str, *values: float, default: tuple[float, ...] | None = None) -> str:

@@ -193,7 +193,8 @@ def _product(terms: Sequence[_Term], end: int) -> _Term | None:
     if power is sp.nan or (power.is_infinite and exponent != 0):  # which of the two decides is not known
         return None
     if exponent != 0:  # the product of exponentials may be one of a finite exponent
-        together = _exponential(simplified(exponent), end) if simplified(exponent) != 0 else _Term(sp.S.One)
+        exponent = simplified(exponent)
+        together = _Term(sp.S.One) if exponent == 0 else _exponential(exponent, end)
         if together is None:
             return None
         coefficient, exponent = coefficient * together.coefficient, together.exponent

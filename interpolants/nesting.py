@@ -35,8 +35,10 @@ def of_inner(function: sp.Expr) -> sp.Expr:
     return function.xreplace({1 - t: REST, t - 1: -REST, u: REST}).xreplace({t: INNER})
 
 
+@functools.lru_cache(maxsize=65536)
 def _occurrences(expr: sp.Expr) -> int:
-    return Counter(sp.preorder_traversal(expr))[t]
+    """Of t."""
+    return 1 if expr == t else sum(map(_occurrences, expr.args))
 
 
 def _is_affine(expr: sp.Expr) -> bool:

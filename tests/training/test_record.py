@@ -123,7 +123,7 @@ def offline(monkeypatch, tmp_path):
 
 
 def logged(file):
-    """What wandb's log holds, in the blocks of LevelDB: one of 32 KiB may end within a record, and so within a word."""
+    """The records of wandb's log, joined. It has LevelDB's blocks of 32 KiB, and a block may end inside a word."""
     content, records = file.read_bytes(), b""
     at = 7  # the file's own header
     while at + 7 < len(content):
