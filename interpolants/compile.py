@@ -34,14 +34,15 @@ from sympy.functions.elementary.hyperbolic import HyperbolicFunction
 
 from interpolants import enclosure
 from interpolants.composition import How, Part
-from interpolants.expansion import around, near
+from interpolants.effort import operations
+from interpolants.expansion import around
 from interpolants.expression import t
 from interpolants.limits import limit
-from interpolants.nesting import INNER, REST, inner, of_inner, outer
+from interpolants.nesting import INNER, REST, nested, of_inner
 from interpolants.patches import Patch, fitted, patched
 from interpolants.pieces import NotFoundError, pieces, resolved
 from interpolants.printer import ArrayFunction, lambdified, namespace, of_symbols, quiet, to_float, u
-from interpolants.simplify import MAX_OPERATIONS, decaying, operations, simplified
+from interpolants.simplify import MAX_OPERATIONS, decaying, simplified
 from interpolants.stable import stable
 
 TOLERANCE: Final = 4.0
@@ -65,9 +66,11 @@ _EXCESS: Final = 1e-12
 _ENOUGH: Final = 80  # bits of a reference
 _SLOPE_BITS: Final = 400
 _NOTHING: Final = 2.0**-1074
+_SHORT: Final = 1000
 _BESIDE: Final = 10  # 2^-10 from a pole a function is some 1,000 times as wrong as t
 _STEP: Final = 2.0**-20
 _LARGEST: Final = 1.7e308
+_MOST_DIGITS: Final = 700.0  # natural ones of a float
 MAX_TURNS: Final = 8
 """Places inside an expression about which more times are looked at."""
 _PROBES: Final = (0.03125, 0.375, 0.6875)
@@ -77,7 +80,7 @@ _PROBES: Final = (0.03125, 0.375, 0.6875)
 class Form:
     """A way to evaluate: ``whole``, an expression in t and u = 1 - t. Or a function of ``parts`` that have each a form
     of their own, which ``whole`` then is of the symbols that stand for them. Or one form up to t = 1/2 and another from
-    there. Polynomials where it is not accurate.
+    there; with parts g and 1 - g, one of g up to g = 1/2, and another of 1 - g. Polynomials where it is not accurate.
     """
 
     whole: sp.Expr
@@ -152,7 +155,8 @@ def error(expr: sp.Expr, dtype: str = "float64", times: int = 2000, made: How | 
 
 def _assemble(form: Form, backend: str) -> ArrayFunction:
     if form.parts:
-        return patched(_of_parts(form, backend), form.patches, backend)
+        function = _of_function(form, backend) if form.halves else _of_parts(form, backend)
+        return patched(function, form.patches, backend)
     if form.halves:  # neither sees the other's times, so that no derivative is NaN
         functions, (first, last) = namespace(backend), (_assemble(half, backend) for half in form.halves)
         joined = _joined(functions["where"], functions["clip"], 0.5, first, last)
@@ -164,6 +168,18 @@ def _of_parts(form: Form, backend: str) -> ArrayFunction:
     names, functions = zip(*((name, _assemble(part, backend)) for name, part in form.parts), strict=True)
     whole = of_symbols(form.whole, names, backend)
     return quiet(lambda time: whole(time, *(function(time) for function in functions)), backend)
+
+
+def _of_function(form: Form, backend: str) -> ArrayFunction:
+    """F(g): neither half sees more than 1/2."""
+    where, clip = (namespace(backend)[name] for name in ("where", "clip"))
+    (g, rest), (first, last) = ([_assemble(f, backend) for f in fs] for fs in (dict(form.parts).values(), form.halves))
+
+    def function(time: Any) -> Any:
+        at = g(time)
+        return where(at <= 0.5, first(clip(at, 0.0, 0.5)), last(clip(rest(time), 0.0, 0.5)))
+
+    return quiet(function, backend)
 
 
 def _with_limits(function: ArrayFunction, ends: tuple[End, ...], backend: str) -> ArrayFunction:
@@ -265,7 +281,7 @@ class _Reference:
         times = np.concatenate([self.times, place - distances, place + distances])
         self.times = _inside(times, self.low, self.high)
 
-    def exact(self, time: float) -> arb:
+    def exact(self, time: float | arb) -> arb:
         """A ball about the value, to some 100 bits."""
         return _exact(self.expr, self.low, self.high, self.made)(time)
 
@@ -330,44 +346,55 @@ def _turns(expr: sp.Expr) -> list[float]:
     for part in {part for part in sp.preorder_traversal(expr) if part.is_Add and part.has(t)}:
         at = functools.partial(_values, lambdified(part, "numpy"))
         signs = np.sign(at(times))
-        for i in np.flatnonzero(signs[:-1] * signs[1:] < 0):
-            low, high = times[i], times[i + 1]
-            while low < (middle := (low + high) / 2) < high:
-                low, high = (middle, high) if np.sign(at(np.array([middle]))[0]) == signs[i] else (low, middle)
-            found.add(float(low))
+        changes = np.flatnonzero(signs[:-1] * signs[1:] < 0)
+        low, high, before = times[changes], times[changes + 1], signs[changes]
+        for _ in range(64 if len(changes) else 0):
+            middle = (low + high) / 2
+            is_before = np.sign(at(middle)) == before
+            low, high = np.where(is_before, middle, low), np.where(is_before, high, middle)
+        found.update(low.tolist())
     return sorted(found)[:MAX_TURNS]
 
 
 @functools.lru_cache(maxsize=512)
-def _exact(expr: sp.Expr, low: float, high: float, made: How | None) -> Callable[[float], arb]:
+def _exact(expr: sp.Expr, low: float, high: float, made: How | None) -> Callable[[float | arb], arb]:
     """A function from a time to a ball about the value, made of the values of parts where these are enough."""
     known: dict[float, arb] = {}
-    parts = [_exact(part, low, high, of_part) for _, part, of_part in made.parts] if made is not None else []
-    whole = None
-    if made is not None:
-        with enclosure.precision(2 * enclosure.ACCURATE):
-            whole = enclosure.enclosed_of(made.whole, tuple(name for name, _, _ in made.parts))
+    ways = [] if made is None else [_exact_as_made(*way, low, high) for way in made.ways]
 
-    def as_made(time: float) -> arb:
-        if whole is None:
-            return arb.nan()
-        values = [part(time) for part in parts]
-        with enclosure.precision(2 * enclosure.ACCURATE):
-            return whole(arb(time), *values)
-
-    for time in (low + (high - low) * share for share in _PROBES):
-        if (ball := as_made(time)).is_finite() and not ball.overlaps(enclosure.value(expr, time)):
-            raise ArithmeticError(f"compiled: {expr} is not what it is made of, at t = {time}.")
-
-    def exact(time: float) -> arb:
+    def exact(time: float | arb) -> arb:
+        if isinstance(time, arb):
+            return new(time)
         if time not in known:
-            ball = as_made(time)
-            if not (ball.is_finite() and ball.rel_accuracy_bits() >= _ENOUGH):
-                ball = enclosure.value(expr, time)
-            known[time] = ball
+            known[time] = new(arb(time))
         return known[time]
 
+    def new(time: arb) -> arb:
+        for i, as_made in enumerate(ways):
+            ball = as_made(time)
+            if ball.is_finite() and ball.rel_accuracy_bits() >= enclosure.ACCURATE:
+                ways.insert(0, ways.pop(i))  # the next time is near this one
+                return ball
+        return enclosure.value(expr, time)
+
+    for as_made, share in itertools.product(ways, _PROBES):
+        time = arb(low + (high - low) * share)
+        if (ball := as_made(time)).is_finite() and not ball.overlaps(enclosure.value(expr, time)):
+            raise ArithmeticError(f"compiled: {expr} is not what it is made of, at t = {time}.")
     return exact
+
+
+def _exact_as_made(whole: sp.Expr, parts: Iterable[Part], low: float, high: float) -> Callable[[arb], arb]:
+    exact = [_exact(part, low, high, of_part) for _, part, of_part in parts]
+    with enclosure.precision(2 * enclosure.ACCURATE):
+        function = enclosure.enclosed_of(whole, tuple(name for name, _, _ in parts))
+
+    def as_made(time: arb) -> arb:
+        values = [part(time) for part in exact]
+        with enclosure.precision(2 * enclosure.ACCURATE):
+            return function(time, *values)
+
+    return as_made
 
 
 @functools.cache
@@ -424,8 +451,8 @@ def _values(function: ArrayFunction, times: np.ndarray[Any, Any]) -> np.ndarray[
 
 def _forms(expr: sp.Expr, low: float, high: float, made: How | None) -> Iterator[Form]:
     def composed() -> Iterator[Form]:
-        if made is not None and made.whole not in [name for name, _, _ in made.parts]:
-            yield from _of_accurate(made.whole, made.parts, low, high)
+        for whole, parts in () if made is None else made.ways:
+            yield from _of_accurate(whole, parts, low, high)
 
     if operations(expr) > MAX_OPERATIONS and (of_parts := [*composed(), *_nested(expr, low, high)]):
         yield from of_parts
@@ -450,20 +477,93 @@ def _forms(expr: sp.Expr, low: float, high: float, made: How | None) -> Iterator
 
 def _nested(expr: sp.Expr, low: float, high: float) -> Iterator[Form]:
     """F(g), as a function of g and as one of 1 - g, which are accurate each."""
-    if (g := inner(expr)) is None:
+    if (composed := nested(expr)) is None:
         return
-    function = outer(expr, g)
+    function, g = composed
     for form in (stable(function), stable(around(function, sp.S.One, sp.S.Zero)).xreplace({t: u})):
         whole = of_inner(form)
         parts = [(name, part, None) for name, part in ((INNER, g), (REST, 1 - g)) if whole.has(name)]
         if not any(part == expr for _, part, _ in parts):
             yield from _of_accurate(whole, parts, low, high)
+    if any(part.is_Add and part.has(t) for part in sp.preorder_traversal(function)):  # in which digits may cancel
+        yield from _of_two(function, g, low, high)
+
+
+def _of_two(function: sp.Expr, g: sp.Expr, low: float, high: float) -> Iterator[Form]:
+    """F(g), as a form of F and forms of g and 1 - g, scaled so that g goes from 0 to 1."""
+    with suppress(ArithmeticError):
+        ends = [_value_at(g, time) for time in (low, high)]
+        if not all(end.is_finite for end in ends) or ends[0] == ends[1]:
+            return
+        start, stop = (_short(end, end - other) for end, other in (ends, ends[::-1]))
+        scaled = [sp.together((g - start) / (stop - start)), sp.together((stop - g) / (stop - start))]
+        outer = [function.xreplace({t: scale}) for scale in (start + (stop - start) * t, stop - (stop - start) * t)]
+        parts = (INNER, REST), (_most_accurate_form(part, low, high) for part in scaled)
+        halves = tuple(_most_accurate_form(half, 0.0, 0.5) for half in outer)
+        yield Form(function, tuple(zip(*parts, strict=True)), halves)
+
+
+def _value_at(expr: sp.Expr, time: float) -> sp.Expr:
+    """A rational number, or an infinity."""
+    exact = limit(expr, int(time)) if time in (0.0, 1.0) else expr.subs(t, sp.Rational(time))
+    return exact if exact.is_Rational else sp.Rational(_nearest(exact))
+
+
+def _short(number: sp.Rational, outwards: sp.Rational) -> sp.Rational:
+    """A fraction of few digits, the number or one a little outwards, with which all is quicker."""
+    if number.q <= _SHORT:
+        return number
+    step = abs(outwards) / _SHORT
+    step = 2 ** sp.floor(sp.log(step, 2).evalf())
+    return (sp.floor if outwards < 0 else sp.ceiling)(number / step) * step
 
 
 def _of_accurate(whole: sp.Expr, parts: Iterable[Part], low: float, high: float) -> Iterator[Form]:
     """A form made of parts, if each of these has an accurate one."""
     with suppress(ArithmeticError):
-        yield Form(whole, tuple((name, _most_accurate_form(part, low, high, how)) for name, part, how in parts))
+        form = Form(whole, tuple((name, _most_accurate_form(part, low, high, how)) for name, part, how in parts))
+        yield form
+        if (of_ratios := _of_ratios(form, _dense(low, high))) is not None:
+            yield of_ratios
+        if (under_root := _under_root(whole)) != whole:
+            yield replace(form, whole=under_root)
+
+
+def _under_root(product: sp.Expr) -> sp.Expr:
+    """f / sqrt(g) as 1 / sqrt(g / f^2), where f may be so large that f^2 is infinite."""
+    roots = [f for f in sp.Mul.make_args(product) if f.is_Pow and f.base.is_Add and f.exp == sp.Rational(-1, 2)]
+    if len(roots) != 1 or sp.denom(product / roots[0]) != 1:
+        return product
+    number, above = (product / roots[0]).as_coeff_Mul()
+    return number / sp.sqrt(sp.expand(roots[0].base / above**2))
+
+
+def _of_ratios(form: Form, times: np.ndarray[Any, Any]) -> Form | None:
+    """A product of parts as one of ratios of parts of like size; None where no product of some of them is outside of
+    what floats can be, and that of all is not.
+    """
+    number, product = form.whole.as_coeff_Mul()
+    parts, powers = dict(form.parts), [factor.as_base_exp() for factor in sp.Mul.make_args(product)]
+    if not all(base in parts and power.is_Integer for base, power in powers):
+        return None
+    with np.errstate(all="ignore"):
+        sizes = {name: np.log(np.abs(_values(_assemble(part, "numpy"), times))) for name, part in form.parts}
+        total = sum(int(power) * sizes[base] for base, power in powers)
+        lost = (np.abs(total) < _MOST_DIGITS) & ~np.isfinite(np.log(np.abs(_values(_assemble(form, "numpy"), times))))
+    if not lost.any():
+        return None
+    at = int(np.argmax(lost))
+    above, below = ([base for base, power in powers for _ in range(int(sign * power))] for sign in (1, -1))
+    missing = [sp.S.One] * abs(len(above) - len(below))
+    above, below = (
+        sorted(side, key=lambda name: float(sizes[name][at]) if name in sizes else 0.0)
+        for side in ((above + missing, below) if len(above) < len(below) else (above, below + missing))
+    )
+    ratios = []
+    for i, (over, under) in enumerate(zip(above, below, strict=True)):
+        used = tuple((name, parts[name]) for name in (over, under) if name in parts)
+        ratios.append((sp.Symbol(f"r{i}", real=True), Form(over / under, used)))
+    return Form(number * sp.Mul(*(name for name, _ in ratios)), tuple(ratios))
 
 
 def _in_parts(expr: sp.Expr, kinds: tuple[type[sp.Expr], ...], low: float, high: float) -> Iterator[Form]:
@@ -524,6 +624,11 @@ def _patches_within(tolerance: float, form: Form, reference: _Reference, most: i
     for end in (0, 1):
         bounds = _in_distance(end, reference.low, reference.high)
         cells = [(0.0, 0.5)]
+        if bounds[0] == 0 and (vanishing := _vanishing(end, reference)) > 0:
+            times = _times_in(end, 0.0, vanishing, reference)
+            if reference.excess(_values(plain, times), times).max(initial=0.0) > tolerance:
+                yield Patch(end, 0.0, vanishing, (0.0, 0.0), 1, (0.0, 0.0), 1.0, (0.0,))
+                cells = [(vanishing, 0.5)]
         while cells:
             low, high = cells.pop()
             if high <= bounds[0] or low >= bounds[1]:
@@ -543,6 +648,21 @@ def _patches_within(tolerance: float, form: Form, reference: _Reference, most: i
                 yield None
                 return
             cells += [(low, middle), (middle, high)]
+
+
+def _vanishing(end: int, reference: _Reference) -> float:
+    """The distance from an end up to which the value is below all floats, so 0: the form may be 0 times infinity."""
+
+    def vanishes(distance: float) -> bool:
+        return bool(abs(reference.exact(distance if end == 0 else 1 - distance)) < _NOTHING)
+
+    if not vanishes(_DEEPEST if end == 0 else 2.0**-52):
+        return 0.0
+    low, high = 0.0, 0.5
+    while high - low > _NARROWEST * high:
+        middle = (low + high) / 2
+        low, high = (middle, high) if vanishes(middle) else (low, middle)
+    return low
 
 
 def _in_distance(end: int, low: float, high: float) -> tuple[float, float]:
@@ -565,45 +685,47 @@ def _accurate_patch(
     zeros = [zero for zero in zeros if low <= zero <= high]
     if len(zeros) > 1 or (zeros and low == 0):
         return None
-    # Below all floats the value is 0, where the form may give 0 times infinity.
-    if low == 0 and all(abs(reference.exact(time)) < _NOTHING for time in times.tolist()):
-        return Patch(end, low, high, (0.0, 0.0), 1, (0.0, 0.0), 1.0, (0.0,))
-    for power, root in [(sp.S.Zero, 1)] if low > 0 else _powers(reference.expr, end):
-        patch = fitted(reference.expr, end, low, high, power, root, zeros[0] if zeros else None)
-        if patch is None:
-            continue
-        values = patched(lambda time: 0 * time + math.nan, [patch], "numpy")(times)
-        if reference.excess(values, times).max(initial=0.0) <= tolerance:
-            return patch
+    for power, root in [(sp.S.Zero, 1)] if low > 0 else _powers(reference, end):
+        for patch in fitted(reference.exact, end, low, high, power, root, zeros[0] if zeros else None):
+            values = patched(lambda time: 0 * time + math.nan, [patch], "numpy")(times)
+            if reference.excess(values, times).max(initial=0.0) <= tolerance:
+                return patch
     return None
 
 
-@functools.cache
-def _powers(expr: sp.Expr, end: int) -> list[tuple[sp.Rational, int]]:
-    """The power of the distance that an expression is next to an end, with the roots in which it may be a series."""
-    beside = near(expr, sp.Integer(end), sp.Integer(1 - end))
-    if beside is None:
-        return _looks_like(expr, end)
-    if beside.logs or not beside.sign or beside.coefficient.is_infinite:
-        return []
-    return [(beside.power, root) for root in sorted({1, 2, *beside.roots}) if root <= 12]
+def _powers(reference: _Reference, end: int) -> list[tuple[sp.Rational, int]]:
+    """The power of the distance that values next to an end show, and the roots in which what it multiplies may be a
+    series; a patch is measured before it is used.
+    """
+    ks = (24, 32, 40)
+    with enclosure.precision(2 * enclosure.ACCURATE):
+        near, nearer, *others = (reference.exact(abs(end - arb(2) ** -k)) for k in (100, 132, *ks))
+        if not (enclosure.sign_of(near) and enclosure.sign_of(nearer)):
+            return []
+        power = _simple(abs(near / nearer).log() / arb(2**32).log(), 10_000)
+        series = [value * arb(2) ** (k * enclosure.constant(power)) for value, k in zip(others, ks, strict=True)]
+        differences = [a - b for a, b in itertools.pairwise(series)]
+        roots = {1, 2, int(power.q)}
+        if all(map(enclosure.sign_of, differences)):
+            roots.add(int(_simple(abs(differences[0] / differences[1]).log() / arb(2**8).log(), 12).q))
+    return [(power, root) for root in sorted(roots) if root <= 12]
 
 
-def _looks_like(expr: sp.Expr, end: int) -> list[tuple[sp.Rational, int]]:
-    """The power that two values near the end show, should it be one; a patch is measured before it is used."""
-    values = [enclosure.value(expr, abs(end - sp.Rational(1, 10**k))) for k in (30, 40)]
-    if not all(enclosure.sign_of(value) for value in values):
-        return []
-    power = Fraction(float(abs(values[0] / values[1]).log() / arb(10**10).log())).limit_denominator(40)
-    return [(sp.Rational(power.numerator, power.denominator), root) for root in (1, 2)]
+def _simple(number: arb, most: int) -> sp.Rational:
+    """The nearest fraction of a small denominator."""
+    nearest = Fraction(float(number)).limit_denominator(most)
+    return sp.Rational(nearest.numerator, nearest.denominator)
 
 
 def _wrong_ends(expr: sp.Expr, form: Form, ends: Sequence[int], made: How | None) -> Iterator[End]:
     # In a thread of its own, which no grad mode, transform or tracer of the caller reaches.
     with ThreadPoolExecutor(1) as thread:
         values, slopes = thread.submit(_at_ends, _assemble(form, "torch")).result()
+    in_numpy = _values(_assemble(form, "numpy"), np.array([0.0, 1.0])).tolist()
     for time in ends:
         got, slope, limiting = values[time], slopes[time], _nearest(limit(expr, time, made))
+        if not math.isclose(in_numpy[time], got, rel_tol=4e-16):  # it is up to the rounding of a library
+            got = math.nan
         if math.isclose(got, limiting, rel_tol=4e-16):
             if math.isnan(slope) and (exact := _slope(expr, time)) is not None:
                 yield End(time, limiting, slope=exact)

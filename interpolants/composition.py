@@ -1,30 +1,48 @@
-r"""How a coefficient is made of alpha, sigma, their derivatives and W = alpha' sigma - alpha sigma'.
+r"""How a coefficient is made of functions that are each accurate.
 
-All that is derived from a path is a formula in these five. Where the expression that it simplifies to loses digits, the
-five, each accurate, and few operations keep them: a conversion is a product of their powers, and no drift from a
-predicted velocity has a difference in it.
+All that is derived from a path is a formula in alpha, sigma, their derivatives, W = alpha' sigma - alpha sigma' and
+omega = sigma W / alpha. Where the expression that it simplifies to loses digits, these, each accurate, and few
+operations keep them: a conversion is a product of their powers, and no drift from a predicted velocity has a difference
+in it. Where alpha or sigma is below all floats, and the value is not, the logarithmic derivatives take the place of
+
+.. math:: \alpha' = \alpha L, \qquad \sigma' = \sigma K, \qquad W = \alpha \sigma (L - K),
+
+and what is 0 / 0 in floating point cancels in symbols.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import sympy as sp
+from sympy.core.function import AppliedUndef
 
 from interpolants.expression import t
-from interpolants.nesting import INNER, REST, inner, of_inner, outer
-from interpolants.pieces import KINKS
+from interpolants.nesting import INNER, REST, nested, of_inner
+from interpolants.pieces import KINKS, derivative
 from interpolants.simplify import simplified
 
-ALPHA, SIGMA, WRONSKIAN, NOISE = (sp.Function(f"_{name}")(t) for name in ("alpha", "sigma", "wronskian", "w"))
+ALPHA, SIGMA, WRONSKIAN, RATE, NOISE, _LOG_ALPHA, _LOG_SIGMA, _LOG_RATIO = (
+    sp.Function(f"_{name}")(t)
+    for name in ("alpha", "sigma", "wronskian", "rate", "w", "d_log_alpha", "d_log_sigma", "d_log_ratio")
+)
 """Functions of time without values, of which formulas are written."""
-_FIVE: Final = (sp.diff(ALPHA, t), sp.diff(SIGMA, t), WRONSKIAN, ALPHA, SIGMA)
+_D_ALPHA, _D_SIGMA = sp.diff(ALPHA, t), sp.diff(SIGMA, t)
+_LOGARITHMIC: Final = {_D_ALPHA: ALPHA * _LOG_ALPHA, _D_SIGMA: SIGMA * _LOG_SIGMA}
+_WAYS: Final[tuple[dict[sp.Expr, sp.Expr], ...]] = (
+    {},
+    {**_LOGARITHMIC, WRONSKIAN: ALPHA * RATE / SIGMA},
+    {**_LOGARITHMIC, WRONSKIAN: ALPHA * SIGMA * _LOG_RATIO, RATE: SIGMA**2 * _LOG_RATIO},
+)
+"""What is replaced in a formula, and by what."""
 
 Part = tuple[sp.Symbol, sp.Expr, "How | None"]
 """A symbol, the expression it stands for, and how that expression is made in turn."""
+Way = tuple[sp.Expr, tuple[Part, ...]]
+"""An expression in symbols, and in t where it holds other functions of that, and the symbols with their meanings."""
 
 
 def wronskian(alpha: sp.Expr, sigma: sp.Expr) -> sp.Expr:
@@ -36,7 +54,24 @@ def wronskian(alpha: sp.Expr, sigma: sp.Expr) -> sp.Expr:
 
 def of_slopes(alpha: sp.Expr, sigma: sp.Expr) -> tuple[sp.Expr]:
     """W in terms of alpha' and sigma': on most paths no difference, since sigma falls."""
-    return (sp.diff(alpha, t) * sigma - alpha * sp.diff(sigma, t),)
+    return (derivative(alpha) * sigma - alpha * derivative(sigma),)
+
+
+def rate(alpha: sp.Expr, sigma: sp.Expr) -> sp.Expr:
+    """omega = sigma W / alpha: half of g^2 of the SDE from data to noise."""
+    return RATE if (alpha, sigma) == (ALPHA, SIGMA) else of_wronskian(alpha, sigma)[0]
+
+
+def of_wronskian(alpha: sp.Expr, sigma: sp.Expr) -> tuple[sp.Expr]:
+    """omega in terms of W."""
+    return (sigma * wronskian(alpha, sigma) / alpha,)
+
+
+def of_logarithms(alpha: sp.Expr, sigma: sp.Expr) -> tuple[sp.Expr]:
+    """L - K: W / alpha sigma, a half of the derivative of the log-SNR."""
+    if (alpha, sigma) == (ALPHA, SIGMA):
+        return (_LOG_ALPHA - _LOG_SIGMA,)
+    return (derivative(alpha) / alpha - derivative(sigma) / sigma,)
 
 
 @dataclass(frozen=True)
@@ -59,14 +94,9 @@ class Made:
     w: tuple[sp.Expr, Made | None] | None = None
 
     @property
-    def whole(self) -> sp.Expr:
-        """The formula in symbols, and in t where it holds other functions of that."""
-        return _named(self)[0]
-
-    @property
-    def parts(self) -> tuple[Part, ...]:
-        """The symbols with their meanings."""
-        return _named(self)[1]
+    def ways(self) -> tuple[Way, ...]:
+        """The formula, as it is and with logarithmic derivatives."""
+        return _worth_it(_named(self, way) for way in range(len(_WAYS)))
 
     @property
     def ingredients(self) -> tuple[sp.Expr, ...]:
@@ -89,17 +119,17 @@ class Made:
     @property
     def is_nonnegative(self) -> bool:
         """Whether that is plain from the formula, since alpha, sigma and W are positive on a path."""
-        positive = {function: sp.Dummy(positive=True) for function in (ALPHA, SIGMA, WRONSKIAN)}
+        positive = {function: sp.Dummy(positive=True) for function in (ALPHA, SIGMA, WRONSKIAN, RATE)}
         return bool(_written(self.formula, self.arguments)[self.item].xreplace(positive).is_nonnegative)
 
     @property
     def stated(self) -> sp.Expr:
         """The formula in t, as it is stated: nothing in it is multiplied out or cancelled."""
-        slopes = sp.diff(self.alpha, t), sp.diff(self.sigma, t)
-        meanings = dict(zip(_FIVE, (*slopes, wronskian(self.alpha, self.sigma), self.alpha, self.sigma), strict=True))
+        written = _written(self.formula, self.arguments)[self.item]
+        meanings = {name: _stated(name, self.alpha, self.sigma)[0] for name in _names_in(written)}
         if self.w is not None:
             meanings[NOISE] = self.w[0] if self.w[1] is None else self.w[1].stated
-        return _written(self.formula, self.arguments)[self.item].xreplace(meanings)
+        return written.xreplace(meanings)
 
 
 @dataclass(frozen=True)
@@ -113,14 +143,9 @@ class Slope:
     function: sp.Expr
 
     @property
-    def whole(self) -> sp.Expr:
-        """The rule in symbols."""
-        return _differentiated(self.function)[0]
-
-    @property
-    def parts(self) -> tuple[Part, ...]:
-        """The symbols with their meanings."""
-        return _differentiated(self.function)[1]
+    def ways(self) -> tuple[Way, ...]:
+        """The rule."""
+        return _worth_it([_differentiated(self.function)])
 
     @property
     def ingredients(self) -> tuple[sp.Expr, ...]:
@@ -139,14 +164,19 @@ class Slope:
     @property
     def stated(self) -> sp.Expr:
         """The derivative as sympy writes it."""
-        return sp.diff(self.function, t)
+        return derivative(self.function)
 
 
 How = Made | Slope
 
 
+def _worth_it(ways: Iterable[Way]) -> tuple[Way, ...]:
+    """Those that are not one part alone, each once."""
+    return tuple(dict.fromkeys((whole, parts) for whole, parts in ways if not whole.is_Symbol or whole == t))
+
+
 @functools.lru_cache(maxsize=2048)
-def _differentiated(function: sp.Expr) -> tuple[sp.Expr, tuple[Part, ...]]:
+def _differentiated(function: sp.Expr) -> Way:
     parts: dict[sp.Expr, Part] = {}
 
     def part(expr: sp.Expr, how: How | None = None) -> sp.Expr:
@@ -155,10 +185,11 @@ def _differentiated(function: sp.Expr) -> tuple[sp.Expr, tuple[Part, ...]]:
         return parts.setdefault(expr, (sp.Symbol(f"p{len(parts)}", real=True), expr, how))[0]
 
     def slope(expr: sp.Expr) -> sp.Expr:
-        return part(simplified(sp.diff(expr, t)), Slope(expr))
+        return part(simplified(derivative(expr)), Slope(expr))
 
-    if (g := inner(function)) is not None:
-        rate = of_inner(simplified(sp.diff(outer(function, g), t)))
+    if (composed := nested(function)) is not None:
+        outer, g = composed
+        rate = of_inner(simplified(derivative(outer)))
         whole = rate.xreplace({INNER: part(g), REST: part(1 - g)}) * slope(g)
     elif function.is_Add:
         whole = sp.Add(*map(slope, function.args))
@@ -166,16 +197,14 @@ def _differentiated(function: sp.Expr) -> tuple[sp.Expr, tuple[Part, ...]]:
         factors = function.args
         whole = sp.Add(*(slope(f) * sp.Mul(*(part(other) for other in factors if other is not f)) for f in factors))
     else:
-        whole = part(simplified(sp.diff(function, t)))
+        whole = part(simplified(derivative(function)))
     return whole, tuple(part for part in parts.values() if whole.has(part[0]))
 
 
 @functools.lru_cache(maxsize=2048)
-def _named(made: Made) -> tuple[sp.Expr, tuple[Part, ...]]:
-    written = _written(made.formula, made.arguments)[made.item]
-    alpha, sigma = made.alpha, made.sigma
-    hows: tuple[How | None, ...] = (Slope(alpha), Slope(sigma), Made(of_slopes, (), alpha, sigma), None, None)
-    meanings = dict(zip(_FIVE, zip(_five(alpha, sigma), hows, strict=True), strict=True))
+def _named(made: Made, way: int) -> Way:
+    written = _written(made.formula, made.arguments)[made.item].xreplace(_WAYS[way])
+    meanings = {name: _meaning(name, made.alpha, made.sigma) for name in _names_in(written)}
     if made.w is not None:
         meanings[NOISE] = made.w
     parts: dict[sp.Expr, Part] = {}
@@ -198,7 +227,27 @@ def _written(formula: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[s
     return tuple(formula(*arguments, ALPHA, SIGMA))
 
 
-@functools.lru_cache(maxsize=256)
-def _five(alpha: sp.Expr, sigma: sp.Expr) -> tuple[sp.Expr, ...]:
-    slopes = (simplified(sp.diff(e, t)) for e in (alpha, sigma))
-    return (*slopes, simplified(wronskian(alpha, sigma)), alpha, sigma)
+def _names_in(written: sp.Expr) -> set[sp.Expr]:
+    """The functions without values, but for ``NOISE``."""
+    names: set[sp.Expr] = written.atoms(sp.Derivative, AppliedUndef) - {NOISE}
+    return names
+
+
+@functools.lru_cache(maxsize=2048)
+def _meaning(name: sp.Expr, alpha: sp.Expr, sigma: sp.Expr) -> tuple[sp.Expr, How | None]:
+    """The expression that a function without values stands for, in its normal form, and how it is made."""
+    stated, how = _stated(name, alpha, sigma)
+    return (stated if how is None else simplified(stated)), how
+
+
+def _stated(name: sp.Expr, alpha: sp.Expr, sigma: sp.Expr) -> tuple[sp.Expr, How | None]:
+    if name in (ALPHA, SIGMA):
+        return (alpha if name == ALPHA else sigma), None
+    if name in (_D_ALPHA, _D_SIGMA):
+        function = alpha if name == _D_ALPHA else sigma
+        return derivative(function), Slope(function)
+    if name in (_LOG_ALPHA, _LOG_SIGMA):
+        function = alpha if name == _LOG_ALPHA else sigma
+        return derivative(function) / function, Slope(sp.expand_log(sp.log(function), force=True))
+    formula = {WRONSKIAN: of_slopes, RATE: of_wronskian, _LOG_RATIO: of_logarithms}[name]
+    return formula(alpha, sigma)[0], Made(formula, (), alpha, sigma)

@@ -19,7 +19,7 @@ from torch import Tensor
 from interpolants.coefficient import Coefficient, at, check_not_negative, interval, made_of
 from interpolants.composition import NOISE, Made
 from interpolants.diffusion import Diffusion
-from interpolants.expression import t
+from interpolants.pieces import derivative
 from interpolants.quantities import Row, conversion, wronskian
 from interpolants.simplify import simplified
 
@@ -187,5 +187,5 @@ def forward_sde(alpha: sp.Expr, sigma: sp.Expr, towards_data: int = 1) -> Forwar
 
 def forward_terms(towards_data: int, alpha: sp.Expr, sigma: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
     """f and g^2 of the SDE from data to noise."""
-    f = simplified(-towards_data * sp.diff(alpha, t) / alpha)
+    f = simplified(-towards_data * derivative(alpha) / alpha)
     return f, simplified(towards_data * 2 * sigma * wronskian(alpha, sigma) / alpha)

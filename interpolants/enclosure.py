@@ -27,6 +27,7 @@ import sympy as sp
 from flint import arb, arb_series, fmpq
 from sympy.core.function import AppliedUndef
 
+from interpolants.effort import EffortError, bounded, operations
 from interpolants.expression import t
 from interpolants.printer import ArrayFunction, code_of, executed, named_in
 
@@ -39,9 +40,13 @@ ACCURATE: Final = 100
 UNIT: Final = (sp.S.Zero, sp.S.One)
 WITHOUT_VALUES: Final = (AppliedUndef, sp.Derivative, sp.Subs)
 FEW_CELLS, MAX_CELLS = 16, 2000
-"""Cells that are looked at before the ends are expanded, and before a question is left undecided."""
-MAX_ZEROS: Final = 64
+"""Cells that are looked at before the ends are expanded, and before a question is left undecided; fewer of a function
+of more than 100 operations.
+"""
+MAX_ZEROS: Final = 32
 """Cells in whose middle it is asked whether the function is 0 there, which takes long."""
+MAX_CALLS: Final = 200_000
+"""Most function calls that the proof may take that a function is 0 at a time."""
 LOOKS: Final = tuple(sp.Rational(k, 1024) for k in (1, 300, 512, 700, 1023))
 ORDER: Final = 12
 """Order of the Taylor series by which a function is bounded."""
@@ -204,7 +209,16 @@ def is_zero_at(expr: sp.Expr, time: sp.Rational) -> bool:
     from interpolants.expansion import is_zero_constant
 
     ball = value(expr, time)
-    return bool(ball.is_zero()) or bool(expr.has(t) and ball.contains(0) and is_zero_constant(expr.subs(t, time)))
+    if ball.is_zero() or not (expr.has(t) and ball.is_finite() and ball.contains(0)):
+        return bool(ball.is_zero())
+    # Where nothing cancels, a ball about 0 is as small as the value; and where time is long, so is the number.
+    if abs(ball) < arb(2) ** -(3 * PRECISIONS[-1]) or time.q > 2**64:
+        return False
+    try:
+        with bounded(MAX_CALLS):
+            return bool(is_zero_constant(expr.subs(t, time)))
+    except EffortError:
+        return False
 
 
 def point(time: Any) -> arb:
@@ -459,7 +473,8 @@ def _bisected(expr: sp.Expr, low: sp.Rational, high: sp.Rational, settled: Calla
         inner.append(point + width if other > point else point - width)
         if answer:
             found.setdefault(answer, inner[-1])
-    undecided = _over_cells(expr, tuple(inner), settled, found, MAX_CELLS)
+    most = MAX_CELLS if is_closed else MAX_CELLS // 10  # then there may be a time of another sign, and no proof of one
+    undecided = _over_cells(expr, tuple(inner), settled, found, most * 100 // max(operations(expr), 100))
     if undecided is not None and undecided not in inner and len(found) < 2:
         return _witnessed(expr, [*found.values(), undecided])
     proved = next(iter(found)) if undecided is None and is_closed and len(found) == 1 else 0

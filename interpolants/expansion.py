@@ -30,6 +30,8 @@ Exponents = tuple[Fraction, int]
 BITS: Final = 320
 TRIES: Final = ((4, 4), (4, 10), (10, 10), (4, 30), (10, 40), (24, 24), (10, 100), (10, 400))
 """Terms of the Taylor series of a function and of an expansion, and w of the width 2^-w: tried in turn."""
+MAX_WORK: Final = 4000
+"""Terms times operations of a function: what takes longer is not tried."""
 MIN_FLAT, MAX_FLAT = 3, 64
 """exp(-1/s) is used as smaller than a power of s between these."""
 MAX_ALGEBRAIC: Final = 120
@@ -77,7 +79,7 @@ def near(expr: sp.Expr, point: sp.Rational, towards: sp.Rational) -> Beside | No
     distance, small = around(expr, point, towards), None
     for order, width in TRIES:
         delta = sp.Rational(1, 2**width)
-        if delta > abs(towards - point) / 2:
+        if delta > abs(towards - point) / 2 or order * effort.operations(expr) > MAX_WORK:
             continue
         try:
             with enclosure.precision(BITS, order + 1):

@@ -27,7 +27,7 @@ from interpolants.coefficient import Coefficient, symbolic
 from interpolants.enclosure import PRECISIONS, bound, value
 from interpolants.expression import t
 from interpolants.path import Path
-from interpolants.pieces import resolved
+from interpolants.pieces import derivative, resolved
 from interpolants.quantities import QUANTITIES
 from interpolants.simplify import is_zero
 
@@ -176,7 +176,7 @@ def _identity(name: str, statement: str) -> Callable[[Any], Any]:
 
 def _alpha_sigma(path: Path) -> tuple[sp.Expr, sp.Expr, sp.Expr, sp.Expr]:
     a, s = path.alpha.expr, path.sigma.expr
-    return a, s, sp.diff(a, t), sp.diff(s, t)
+    return a, s, derivative(a), derivative(s)
 
 
 def _wronskian(path: Path) -> sp.Expr:

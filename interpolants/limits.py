@@ -16,7 +16,7 @@ from interpolants.composition import How
 from interpolants.enclosure import sign_of, value
 from interpolants.expansion import Beside, is_zero_constant, near
 from interpolants.expression import t
-from interpolants.nesting import inner, outer
+from interpolants.nesting import nested
 from interpolants.pieces import KINKS, resolved
 from interpolants.printer import high_precision
 from interpolants.simplify import decaying, is_zero, simplified
@@ -149,8 +149,12 @@ def _by_laws(expr: sp.Expr, end: int) -> _Term | None:
 
 def _of_inner(expr: sp.Expr, end: int) -> _Term | None:
     """The term of F(g) by that of F next to the limit of g."""
-    g = expr.args[0] if expr.is_Function and len(expr.args) == 1 else inner(expr)
-    if g is None or (term := _term(g, end)) is None:
+    of_one = expr.is_Function and len(expr.args) == 1
+    composed = (expr.func(t), expr.args[0]) if of_one else nested(expr)
+    if composed is None:
+        return None
+    outer, g = composed
+    if (term := _term(g, end)) is None:
         return None
     limiting = _limit(term, end)
     if limiting.is_infinite:
@@ -161,7 +165,7 @@ def _of_inner(expr: sp.Expr, end: int) -> _Term | None:
             return None
         distance, argument = from_limit, limiting + t
     side = distance.sign
-    beside = _beside(outer(expr, g).xreplace({t: argument.xreplace({t: side * t})}), 0, None)
+    beside = _beside(outer.xreplace({t: argument.xreplace({t: side * t})}), 0, None)
     if beside is None or beside.logs or beside.coefficient.is_infinite or beside.coefficient == 0:
         return None
     distance = distance._replace(coefficient=side * distance.coefficient)

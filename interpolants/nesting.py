@@ -15,19 +15,27 @@ INNER, REST = sp.symbols("inner rest", real=True)
 
 
 @functools.lru_cache(maxsize=4096)
-def inner(expr: sp.Expr) -> sp.Expr | None:
-    """The largest g of which ``expr`` is a function F(g), neither F nor g of first degree; None without one."""
+def nested(expr: sp.Expr) -> tuple[sp.Expr, sp.Expr] | None:
+    """F, a function of t, and the largest g with expr = F(g), neither of first degree; None without these."""
+    found = [pair for e in (expr, _without_constants(expr)) if (pair := _nested(e)) is not None]
+    return max(found, key=lambda pair: sp.count_ops(pair[1]), default=None)
+
+
+def _nested(expr: sp.Expr) -> tuple[sp.Expr, sp.Expr] | None:
     counts = Counter(sp.preorder_traversal(expr))
-    nested = [e for e in counts if e not in (t, expr) and e.has(t) and counts[e] * _occurrences(e) == counts[t]]
-    for g in sorted(nested, key=sp.count_ops, reverse=True):
-        if not (_is_affine(g) or _is_affine(expr.xreplace({g: t}))):
-            return g
+    inner = [e for e in counts if e not in (t, expr) and e.has(t) and counts[e] * _occurrences(e) == counts[t]]
+    for g in sorted(inner, key=sp.count_ops, reverse=True):
+        if not (_is_affine(g) or _is_affine(function := expr.xreplace({g: t}))):
+            return function, g
     return None
 
 
-def outer(expr: sp.Expr, g: sp.Expr) -> sp.Expr:
-    """F of expr = F(g), as a function of t."""
-    return expr.xreplace({g: t})
+def _without_constants(expr: sp.Expr) -> sp.Expr:
+    """exp(c + f) as exp(c) exp(f), the way in which sympy multiplies: both may be in one expression."""
+    return expr.replace(
+        lambda e: isinstance(e, sp.exp) and e.args[0].is_Add,
+        lambda e: sp.Mul(*map(sp.exp, e.args[0].as_independent(t, as_Add=True))),
+    )
 
 
 def of_inner(function: sp.Expr) -> sp.Expr:
@@ -42,4 +50,7 @@ def _occurrences(expr: sp.Expr) -> int:
 
 
 def _is_affine(expr: sp.Expr) -> bool:
-    return bool(expr.is_polynomial(t)) and sp.degree(expr, t) <= 1
+    """Whether it is of first degree as it is written."""
+    in_t = [argument for argument in expr.args if argument.has(t)]
+    linear = expr.is_Add or (expr.is_Mul and len(in_t) == 1)
+    return expr == t or not expr.has(t) or bool(linear and all(map(_is_affine, in_t)))

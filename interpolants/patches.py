@@ -5,16 +5,16 @@ There
 
 .. math:: f = s^p \, (c_0 + c_1 z + c_2 z^2 + \dots), \qquad z = (s^{1/q} - m) / h
 
-with p = 0 and q = 1 in all cells but those that reach the end. The coefficients interpolate ``value``, rigorous to 100
-bits, in Chebyshev's points. Where f has a zero, m is the zero as a sum of two floats and c_0 = 0, so that the digits
-next to it are kept.
+with p = 0 and q = 1 in all cells but those that reach the end. The coefficients interpolate values that are rigorous to
+100 bits, in Chebyshev's points. Where f has a zero, m is the zero as a sum of two floats and c_0 = 0, so that the
+digits next to it are kept. Where f is as steep as exp(-1/s) next to s = 0, the polynomial is that of log(f / scale).
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -22,13 +22,16 @@ import sympy as sp
 import torch
 from flint import arb
 
-from interpolants.enclosure import point, precision, value
+from interpolants.enclosure import point, precision
 from interpolants.printer import BACKENDS, ArrayFunction, namespace, quiet
 
 LENGTH: Final = 16
 """Coefficients of a patch."""
 BITS: Final = 192
 """Precision of the interpolation."""
+SMALLEST: Final = 2.0**-1022
+"""Of floats with all digits."""
+_FIRST: Final = 5  # column of the coefficients in a table
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class Patch:
         middle: m as the sum of two floats.
         half_width: h.
         coefficients: c_0, c_1, ...
+        scale: Of an exponential, of which the polynomial is the exponent; 0 where f is the polynomial.
     """
 
     end: int
@@ -52,19 +56,22 @@ class Patch:
     middle: tuple[float, float]
     half_width: float
     coefficients: tuple[float, ...]
+    scale: float = 0.0
 
 
 def fitted(
-    expr: sp.Expr, end: int, low: float, high: float, power: sp.Rational, root: int, zero: sp.Rational | None
-) -> Patch | None:
-    """The patch of ``expr`` on a cell; None where the expression is not finite on it.
+    exact: Callable[[arb], arb], end: int, low: float, high: float, power: sp.Rational, root: int,
+    zero: sp.Rational | None,
+) -> Iterator[Patch]:  # fmt: skip
+    """Patches of a function on a cell, each of which may be accurate: a polynomial, and the exponential of one. None
+    where the function is not finite on the cell.
 
     Args:
-        expr: In t.
+        exact: Balls about the values.
         end: The end, 0 or 1, from which the cell is measured.
         low, high: The cell; dyadic, so that nothing is rounded.
         power, root: p and q; 0 and 1 unless ``low`` is 0.
-        zero: The distance at which the expression is zero in the cell, if it is.
+        zero: The distance at which the function is zero in the cell, if it is.
     """
     with precision(BITS):
         if low == 0:
@@ -79,19 +86,26 @@ def fitted(
         values = []
         for node in nodes:
             s = (middle + half * node).mid() ** root
-            exact = s.mid()
-            got = value(expr, exact if end == 0 else (1 - exact))
+            distance = s.mid()
+            got = exact(distance if end == 0 else (1 - distance))
             if not got.is_finite():
-                return None
-            scaled = got / exact ** _ball(power) if power else got
+                return
+            scaled = got / distance ** _ball(power) if power else got
             values.append(scaled / node if zero is not None else scaled)
-        polynomial = _interpolated(nodes, values)
-    coefficients = [float(c) for c in polynomial]
-    first = float(middle)
-    return Patch(
-        end, low, high, _in_two(power), root, (first, float(middle - first)), float(half),
-        (0.0, *coefficients) if zero is not None else tuple(coefficients),
-    )  # fmt: skip
+        coefficients = tuple(map(float, _interpolated(nodes, values)))
+        first = float(middle)
+        patch = Patch(
+            end, low, high, _in_two(power), root, (first, float(middle - first)), float(half),
+            (0.0, *coefficients) if zero is not None else coefficients,
+        )  # fmt: skip
+    yield patch
+    scale = float(values[LENGTH // 2])
+    if low > 0 and zero is None and abs(scale) >= SMALLEST:
+        with precision(BITS):
+            exponents = [(value / scale).log() for value in values]
+            if all(exponent.is_finite() for exponent in exponents):
+                exponent = tuple(map(float, _interpolated(nodes, exponents)))
+                yield replace(patch, coefficients=exponent, scale=scale)
 
 
 def _in_two(number: sp.Rational) -> tuple[float, float]:
@@ -157,17 +171,21 @@ def _horner(coefficients: Sequence[Any], z: Any) -> Any:
 
 
 def _between(elsewhere: ArrayFunction, patches: Sequence[Patch], backend: str) -> ArrayFunction:
-    where, (edges, rows, taken) = namespace(backend)["where"], _table(tuple(patches), backend)
+    where, exp = (namespace(backend)[name] for name in ("where", "exp"))
+    edges, rows, taken = _table(tuple(patches), backend)
+    any_exponential = any(p.scale for p in patches)
     cells = [(p.low, p.high) if p.end == 0 else (1 - p.high, 1 - p.low) for p in patches]
     free = next(x for x in (0.5, 0.25, 0.75, 0.1, 0.9, *(high for _, high in cells)) if not _covers(cells, x))
 
     def function(time: Any) -> Any:
         row = taken(rows(time), (time[..., None] >= edges(time)).sum(-1))
-        flip, middle, rest, half_width = (row[..., k] for k in range(4))
+        flip, middle, rest, half_width, scale = (row[..., k] for k in range(_FIRST))
         inside = half_width > 0
         s = where(flip > 0, 1 - time, time)
         z = where(inside, ((s - middle) - rest) / where(inside, half_width, 1.0), 0.0)
-        result = _horner([row[..., k] for k in range(4, row.shape[-1])], z)
+        result = _horner([row[..., k] for k in range(_FIRST, row.shape[-1])], z)
+        if any_exponential:
+            result = where(scale != 0, scale * exp(where(scale != 0, result, 0.0)), result)
         return where(inside, result, elsewhere(where(inside, free, time)))
 
     return quiet(function, backend)
@@ -186,11 +204,11 @@ def _table(
     length = max(len(p.coefficients) for p in patches)
     by_start = {p.low if p.end == 0 else 1 - p.high: p for p in patches}
     edges = np.array(sorted({*by_start, *(p.high if p.end == 0 else 1 - p.low for p in patches)}))
-    rows = np.zeros((len(edges) + 1, 4 + length))
+    rows = np.zeros((len(edges) + 1, _FIRST + length))
     for row, edge in zip(rows[1:], edges.tolist(), strict=True):
         if (p := by_start.get(edge)) is not None:
-            row[:4] = p.end, *p.middle, p.half_width
-            row[4 : 4 + len(p.coefficients)] = p.coefficients
+            row[:_FIRST] = p.end, *p.middle, p.half_width, p.scale
+            row[_FIRST : _FIRST + len(p.coefficients)] = p.coefficients
     if backend == "torch":
         return (
             lambda time: torch.as_tensor(edges, dtype=time.dtype, device=time.device),

@@ -19,7 +19,7 @@ from interpolants.dynamics import Dynamics, ForwardSDE
 from interpolants.enclosure import UndecidedWarning, Verdict, is_positive, sign, value
 from interpolants.expression import ExpressionLike, check_name, check_parameters, t, to_expr
 from interpolants.limits import limit
-from interpolants.pieces import resolved
+from interpolants.pieces import derivative, resolved
 from interpolants.plot import plot
 from interpolants.simplify import simplified
 from interpolants.weights import WeightLike
@@ -332,7 +332,7 @@ def _to_exprs(alpha: ExpressionLike, sigma: ExpressionLike, parameters: dict[str
 
 
 def _slope(expr: sp.Expr) -> Coefficient:
-    return Coefficient(simplified(sp.diff(expr, t)), Slope(expr))
+    return Coefficient(simplified(derivative(expr)), Slope(expr))
 
 
 def _as_it_is(expr: sp.Expr) -> sp.Expr:

@@ -26,6 +26,17 @@ class NotFoundError(ArithmeticError):
     """Not all places are found at which a function changes its sign."""
 
 
+class _Absolute(sp.Function):  # type: ignore[misc]
+    def fdiff(self, argindex: int = 1) -> sp.Expr:
+        return sp.sign(self.args[0])
+
+
+def derivative(expr: sp.Expr) -> sp.Expr:
+    """The time derivative of a real function. sympy takes what it does not know to be real for complex in |g|."""
+    slope = sp.diff(expr.replace(sp.Abs, _Absolute), t) if expr.has(sp.Abs) else sp.diff(expr, t)
+    return slope.replace(_Absolute, sp.Abs)
+
+
 @functools.cache
 def resolved(expr: sp.Expr) -> sp.Expr:
     """The expression as a Piecewise of smooth ones with conditions t <= c, or as one of them.

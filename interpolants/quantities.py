@@ -23,7 +23,7 @@ from typing import Final
 import sympy as sp
 
 from interpolants.composition import wronskian as wronskian
-from interpolants.expression import t
+from interpolants.pieces import derivative
 from interpolants.simplify import simplified
 
 QUANTITIES: Final = ("velocity", "score", "noise", "data")
@@ -51,7 +51,7 @@ def check_quantity(name: str, argument: str) -> None:
 def row(quantity: str, alpha: sp.Expr, sigma: sp.Expr) -> Row:
     """The weights of data and noise in ``quantity``, on the path x_t = alpha data + sigma noise."""
     table: dict[str, Row] = {
-        "velocity": (sp.diff(alpha, t), sp.diff(sigma, t)),
+        "velocity": (derivative(alpha), derivative(sigma)),
         "score": (sp.Integer(0), -1 / sigma),
         "noise": (sp.Integer(0), sp.Integer(1)),
         "data": (sp.Integer(1), sp.Integer(0)),

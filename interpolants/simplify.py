@@ -31,6 +31,7 @@ from sympy.polys.domains import QQ
 from sympy.polys.rings import PolyElement, PolyRing
 
 from interpolants import enclosure
+from interpolants.effort import operations
 from interpolants.enclosure import LOOKS, PRECISIONS, sign, value
 from interpolants.expression import t
 from interpolants.pieces import each, resolved
@@ -53,18 +54,14 @@ MAX_MULTIPLE: Final = 16
 MAX_EXPONENT: Final = 32
 MAX_ARGUMENT: Final = 24
 """Operations in an exponent or an angle, no polynomial, that is multiplied out."""
+MAX_FACTORED: Final = 10**18
+"""Numbers from which on no large factors are looked for."""
 SPARE_GENERATORS: Final = 16
 MAX_STURM_DEGREE: Final = 30
 
 
 class TooComplex(Exception):  # noqa: N818 - not an error: the expression is then left as it is
     """The normal form would be too large, or the sign of a radicand is not clear."""
-
-
-@functools.lru_cache(maxsize=65536)
-def operations(expr: sp.Expr) -> int:
-    """How many there are in an expression, counted faster than sympy does, part by part."""
-    return max(len(expr.args) - 1, 1) + sum(map(operations, expr.args)) if expr.args else 0
 
 
 @functools.cache
@@ -114,6 +111,13 @@ def is_zero(expr: sp.Expr) -> bool:
         return not _Field(expr).value(expr).coefficient
     except TooComplex:
         return False
+
+
+def _primes(integer: int) -> dict[int, int]:
+    """Those of a large number may have factors in turn."""
+    if integer < MAX_FACTORED:
+        return dict(sp.factorint(integer))
+    return dict(sp.factorint(integer, limit=1000, use_rho=False, use_pm1=False, use_ecm=False))
 
 
 @dataclass(frozen=True)
@@ -287,7 +291,7 @@ class _Field:
             raise TooComplex
         coefficient = product.coefficient
         for integer, side in ((int(coefficient.numerator), 1), (int(coefficient.denominator), -1)):
-            for prime, multiplicity in sp.factorint(integer).items():  # sympy's numbers may be those of flint
+            for prime, multiplicity in _primes(integer).items():  # sympy's numbers may be those of flint
                 base = self.ring(int(prime))
                 powers[base] = powers.get(base, Fraction(0)) + side * int(multiplicity) * exponent
         return _collected(QQ(1), powers)

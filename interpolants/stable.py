@@ -12,9 +12,10 @@ from typing import Final
 import sympy as sp
 from sympy.codegen.cfunctions import expm1, log1p
 
+from interpolants.effort import operations
 from interpolants.enclosure import value
 from interpolants.expression import t
-from interpolants.simplify import MAX_ARGUMENT, addition_theorem, is_wave, operations, phase
+from interpolants.simplify import MAX_ARGUMENT, addition_theorem, is_wave, phase
 
 MAX_SIZE: Final = 200
 """Operations in a sum of two terms, up to which these are set against each other."""
@@ -31,7 +32,7 @@ def stable(expr: sp.Expr) -> sp.Expr:
 
 @functools.lru_cache(maxsize=8192)
 def _stable_sum(expr: sp.Expr) -> sp.Expr:
-    if expr.is_polynomial(t) and all(c.is_Rational for c in sp.Poly(expr, t).coeffs()):
+    if _is_rational_polynomial(expr):
         return sp.factor(expr)
     if len(expr.args) == 2 and operations(expr) <= MAX_SIZE:
         return (
@@ -44,6 +45,11 @@ def _stable_sum(expr: sp.Expr) -> sp.Expr:
             or expr
         )
     return expr
+
+
+def _is_rational_polynomial(expr: sp.Expr) -> bool:
+    numbers_and_t = all(atom == t or atom.is_Rational for atom in expr.atoms()) and not expr.has(sp.Function)
+    return numbers_and_t and all(power.exp.is_Integer and power.exp > 0 for power in expr.atoms(sp.Pow))
 
 
 def _exponential_difference(first: sp.Expr, second: sp.Expr) -> sp.Expr | None:

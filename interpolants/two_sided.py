@@ -40,6 +40,7 @@ from interpolants.diffusion import CHOICES, Diffusion
 from interpolants.expression import ExpressionLike, exact, t, to_expr
 from interpolants.limits import evaluate, limit
 from interpolants.path import Path
+from interpolants.pieces import derivative
 from interpolants.simplify import simplified
 
 QUANTITIES: Final = ("velocity", "score", "noise", "data", "source")
@@ -413,7 +414,7 @@ class _Piece:
     @property
     def derivatives(self) -> tuple[sp.Expr, ...]:
         """Those of the expressions."""
-        return tuple(sp.diff(e, t) for e in self.exprs)
+        return tuple(map(derivative, self.exprs))
 
     def weights(self, known: tuple[str, ...], target: str) -> list[sp.Expr]:
         """The weights of x_t and of each of ``known`` in ``target``.

@@ -81,3 +81,12 @@ def test_a_change_of_time_and_the_paper_s_time_take_the_kinks_along(alpha, sigma
     path = ip.Path(alpha, sigma)
     assert path.after("t**2").sigma(0.6) == pytest.approx(path.sigma(0.36), rel=1e-14)
     assert path.in_paper_time().d_sigma(0.25) == pytest.approx(-path.d_sigma(0.75), rel=1e-14)
+
+
+def test_the_slope_of_an_absolute_value_is_real_where_sympy_does_not_know_its_argument_to_be():
+    path = ip.Path("0.7*t+0.3*(2*sqrt((t-0.5)**2)+2*t-1)", "1-t").after("1-sqrt(1-t**2)")
+    times = np.array([0.1, 0.5, 0.8, 0.9, 0.99])
+    m, slope = 1 - np.sqrt(1 - times**2), times / np.sqrt(1 - times**2)
+    np.testing.assert_allclose(path.alpha(times), 0.7 * m + np.where(m > 0.5, 0.6 * (2 * m - 1), 0), rtol=1e-14)
+    np.testing.assert_allclose(path.d_alpha(times), np.where(m > 0.5, 1.9, 0.7) * slope, rtol=1e-14)
+    np.testing.assert_allclose(path.conversion("velocity", "noise")[1](times) * path.wronskian(times), -path.alpha(times))

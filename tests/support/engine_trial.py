@@ -446,8 +446,9 @@ class Trial:
 
     def compare_grid(self, name: str, got: Any) -> None:
         """Equal steps in the variable of the grid; a finding for the worst."""
-        ends = [self.limit_of("log_snr")(end).value for end in (0, 1)]
-        if None in ends:
+        limits = [self.limit_of("log_snr")(end) for end in (0, 1)]
+        ends = [limit.value for limit in limits]
+        if None in ends or any(mpmath.isfinite(limit.value) and limit.error > 1e-18 for limit in limits):
             return
         levels = _levels_of_grid(name, *ends)
         if isinstance(got, ValueError):
