@@ -65,7 +65,6 @@ _DEEPEST, _NARROWEST = 2.0**-140, 2.0**-30
 _EXCESS: Final = 1e-12
 _ENOUGH: Final = 80  # bits of a reference
 _SLOPE_BITS: Final = 400
-_NOTHING: Final = 2.0**-1074
 _SHORT: Final = 1000
 _BESIDE: Final = 10  # 2^-10 from a pole a function is some 1,000 times as wrong as t
 _STEP: Final = 2.0**-20
@@ -285,6 +284,10 @@ class _Reference:
         """A ball about the value, to some 100 bits."""
         return _exact(self.expr, self.low, self.high, self.made)(time)
 
+    def nearest(self, end: int, distance: float) -> float:
+        """The float that is nearest to the value."""
+        return float(self.exact(distance if end == 0 else 1 - distance))
+
     def beside_pole(self) -> np.ndarray[Any, Any]:
         """Which of the times are next to a change of sign that is no zero."""
         poles = []
@@ -452,7 +455,10 @@ def _values(function: ArrayFunction, times: np.ndarray[Any, Any]) -> np.ndarray[
 def _forms(expr: sp.Expr, low: float, high: float, made: How | None) -> Iterator[Form]:
     def composed() -> Iterator[Form]:
         for whole, parts in () if made is None else made.ways:
-            yield from _of_accurate(whole, parts, low, high)
+            forms = list(_of_accurate(whole, parts, low, high))
+            yield from forms
+            if forms and not _leaves_floats(forms[0], low, high):
+                return  # as another way would
 
     if operations(expr) > MAX_OPERATIONS and (of_parts := [*composed(), *_nested(expr, low, high)]):
         yield from of_parts
@@ -536,6 +542,12 @@ def _under_root(product: sp.Expr) -> sp.Expr:
         return product
     number, above = (product / roots[0]).as_coeff_Mul()
     return number / sp.sqrt(sp.expand(roots[0].base / above**2))
+
+
+def _leaves_floats(form: Form, low: float, high: float) -> bool:
+    """Whether a part is 0 or infinite somewhere."""
+    values = [_values(_assemble(part, "numpy"), _dense(low, high)) for _, part in form.parts]
+    return any(not np.isfinite(value).all() or (value == 0).any() for value in values)
 
 
 def _of_ratios(form: Form, times: np.ndarray[Any, Any]) -> Form | None:
@@ -624,11 +636,11 @@ def _patches_within(tolerance: float, form: Form, reference: _Reference, most: i
     for end in (0, 1):
         bounds = _in_distance(end, reference.low, reference.high)
         cells = [(0.0, 0.5)]
-        if bounds[0] == 0 and (vanishing := _vanishing(end, reference)) > 0:
-            times = _times_in(end, 0.0, vanishing, reference)
+        if bounds[0] == 0 and (beyond := _beyond_floats(end, reference)) > 0:
+            cells = [(beyond, 0.5)]
+            times = _times_in(end, 0.0, beyond, reference)
             if reference.excess(_values(plain, times), times).max(initial=0.0) > tolerance:
-                yield Patch(end, 0.0, vanishing, (0.0, 0.0), 1, (0.0, 0.0), 1.0, (0.0,))
-                cells = [(vanishing, 0.5)]
+                yield Patch(end, 0.0, beyond, (0.0, 0.0), 1, (0.0, 0.0), 1.0, (reference.nearest(end, beyond),))
         while cells:
             low, high = cells.pop()
             if high <= bounds[0] or low >= bounds[1]:
@@ -650,18 +662,17 @@ def _patches_within(tolerance: float, form: Form, reference: _Reference, most: i
             cells += [(low, middle), (middle, high)]
 
 
-def _vanishing(end: int, reference: _Reference) -> float:
-    """The distance from an end up to which the value is below all floats, so 0: the form may be 0 times infinity."""
-
-    def vanishes(distance: float) -> bool:
-        return bool(abs(reference.exact(distance if end == 0 else 1 - distance)) < _NOTHING)
-
-    if not vanishes(_DEEPEST if end == 0 else 2.0**-52):
+def _beyond_floats(end: int, reference: _Reference) -> float:
+    """The distance from an end up to which the value is below all floats, or above, or not to be enclosed; the form may
+    be 0 times infinity there.
+    """
+    if math.isfinite(value := reference.nearest(end, _DEEPEST if end == 0 else 2.0**-52)) and value != 0:
         return 0.0
     low, high = 0.0, 0.5
     while high - low > _NARROWEST * high:
         middle = (low + high) / 2
-        low, high = (middle, high) if vanishes(middle) else (low, middle)
+        value = reference.nearest(end, middle)
+        low, high = (low, middle) if math.isfinite(value) and value != 0 else (middle, high)
     return low
 
 

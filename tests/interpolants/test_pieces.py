@@ -89,4 +89,6 @@ def test_the_slope_of_an_absolute_value_is_real_where_sympy_does_not_know_its_ar
     m, slope = 1 - np.sqrt(1 - times**2), times / np.sqrt(1 - times**2)
     np.testing.assert_allclose(path.alpha(times), 0.7 * m + np.where(m > 0.5, 0.6 * (2 * m - 1), 0), rtol=1e-14)
     np.testing.assert_allclose(path.d_alpha(times), np.where(m > 0.5, 1.9, 0.7) * slope, rtol=1e-14)
-    np.testing.assert_allclose(path.conversion("velocity", "noise")[1](times) * path.wronskian(times), -path.alpha(times))
+    np.testing.assert_allclose(
+        path.conversion("velocity", "noise")[1](times) * path.wronskian(times), -path.alpha(times)
+    )
