@@ -63,13 +63,13 @@ FEW: Final = 8
 """Polynomials that what is made of accurate parts may take before other forms are tried."""
 _DEEPEST, _NARROWEST = 2.0**-140, 2.0**-30
 _EXCESS: Final = 1e-12
-_ENOUGH: Final = 80  # bits of a reference
+_ENOUGH: Final = 80  # bits of a limit
 _SLOPE_BITS: Final = 400
-_SHORT: Final = 1000
+_SHORT: Final = 1000  # the largest denominator of a fraction of few digits, and the steps to round others to
 _BESIDE: Final = 10  # 2^-10 from a pole a function is some 1,000 times as wrong as t
 _STEP: Final = 2.0**-20
 _LARGEST: Final = 1.7e308
-_MOST_DIGITS: Final = 700.0  # natural ones of a float
+_MOST_DIGITS: Final = 700.0  # |log x| of a float x that has all its digits
 MAX_TURNS: Final = 8
 """Places inside an expression about which more times are looked at."""
 _PROBES: Final = (0.03125, 0.375, 0.6875)
@@ -455,10 +455,12 @@ def _values(function: ArrayFunction, times: np.ndarray[Any, Any]) -> np.ndarray[
 def _forms(expr: sp.Expr, low: float, high: float, made: How | None) -> Iterator[Form]:
     def composed() -> Iterator[Form]:
         for whole, parts in () if made is None else made.ways:
-            forms = list(_of_accurate(whole, parts, low, high))
-            yield from forms
-            if forms and not _leaves_floats(forms[0], low, high):
-                return  # as another way would
+            first = None
+            for form in _of_accurate(whole, parts, low, high):
+                first = first or form
+                yield form
+            if first is not None and not _leaves_floats(first, low, high):
+                return  # another way would lose no fewer digits
 
     if operations(expr) > MAX_OPERATIONS and (of_parts := [*composed(), *_nested(expr, low, high)]):
         yield from of_parts
@@ -504,9 +506,9 @@ def _of_two(function: sp.Expr, g: sp.Expr, low: float, high: float) -> Iterator[
         start, stop = (_short(end, end - other) for end, other in (ends, ends[::-1]))
         scaled = [sp.together((g - start) / (stop - start)), sp.together((stop - g) / (stop - start))]
         outer = [function.xreplace({t: scale}) for scale in (start + (stop - start) * t, stop - (stop - start) * t)]
-        parts = (INNER, REST), (_most_accurate_form(part, low, high) for part in scaled)
+        inner = tuple(_most_accurate_form(part, low, high) for part in scaled)
         halves = tuple(_most_accurate_form(half, 0.0, 0.5) for half in outer)
-        yield Form(function, tuple(zip(*parts, strict=True)), halves)
+        yield Form(function, tuple(zip((INNER, REST), inner, strict=True)), halves)
 
 
 def _value_at(expr: sp.Expr, time: float) -> sp.Expr:
@@ -638,9 +640,10 @@ def _patches_within(tolerance: float, form: Form, reference: _Reference, most: i
         cells = [(0.0, 0.5)]
         if bounds[0] == 0 and (beyond := _beyond_floats(end, reference)) > 0:
             cells = [(beyond, 0.5)]
-            times = _times_in(end, 0.0, beyond, reference)
-            if reference.excess(_values(plain, times), times).max(initial=0.0) > tolerance:
-                yield Patch(end, 0.0, beyond, (0.0, 0.0), 1, (0.0, 0.0), 1.0, (reference.nearest(end, beyond),))
+            times, constant = _times_in(end, 0.0, beyond, reference), reference.nearest(end, beyond)
+            is_wrong = reference.excess(_values(plain, times), times).max(initial=0.0) > tolerance
+            if is_wrong and not math.isnan(constant):
+                yield Patch(end, 0.0, beyond, (0.0, 0.0), 1, (0.0, 0.0), 1.0, (constant,))
         while cells:
             low, high = cells.pop()
             if high <= bounds[0] or low >= bounds[1]:
@@ -663,8 +666,8 @@ def _patches_within(tolerance: float, form: Form, reference: _Reference, most: i
 
 
 def _beyond_floats(end: int, reference: _Reference) -> float:
-    """The distance from an end up to which the value is below all floats, or above, or not to be enclosed; the form may
-    be 0 times infinity there.
+    """The distance from an end up to which the value is smaller or larger than all floats, or no ball encloses it. A
+    form may be 0 times infinity there.
     """
     if math.isfinite(value := reference.nearest(end, _DEEPEST if end == 0 else 2.0**-52)) and value != 0:
         return 0.0

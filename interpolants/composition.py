@@ -37,7 +37,7 @@ _WAYS: Final[tuple[dict[sp.Expr, sp.Expr], ...]] = (
     {**_LOGARITHMIC, WRONSKIAN: ALPHA * RATE / SIGMA},
     {**_LOGARITHMIC, WRONSKIAN: ALPHA * SIGMA * _LOG_RATIO, RATE: SIGMA**2 * _LOG_RATIO},
 )
-"""What is replaced in a formula, and by what."""
+"""Three ways to write a formula: the functions in it that each replaces, and their replacements."""
 
 Part = tuple[sp.Symbol, sp.Expr, "How | None"]
 """A symbol, the expression it stands for, and how that expression is made in turn."""
@@ -137,7 +137,7 @@ class Slope:
     """A derivative, by the rules for functions of functions, products and sums.
 
     Attributes:
-        function: What is differentiated.
+        function: The function whose derivative this is.
     """
 
     function: sp.Expr

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 import sympy as sp
 
-from interpolants.composition import RATE, rate, wronskian
+from interpolants.composition import ALPHA, RATE, SIGMA, rate, wronskian
 from interpolants.expression import ExpressionLike, exact, t, to_expr
 from interpolants.simplify import simplified
 
@@ -120,9 +120,8 @@ def _kl_optimal(alpha: sp.Expr, sigma: sp.Expr, norm: sp.Expr) -> sp.Expr:
 
 
 def _kl_regularized(alpha: sp.Expr, sigma: sp.Expr, eta: sp.Expr, loss: sp.Expr) -> sp.Expr:
-    omega = rate(alpha, sigma)
-    if omega == RATE:
-        return 2 * omega / sp.sqrt(1 + 8 * eta * omega**2 / loss)
+    if (alpha, sigma) == (ALPHA, SIGMA):
+        return 2 * RATE / sp.sqrt(1 + 8 * eta * RATE**2 / loss)
     # Over alpha, so that nothing is infinite where alpha is 0.
     product = simplified(sigma * wronskian(alpha, sigma))
     return 2 * product / sp.sqrt(simplified(alpha**2 + 8 * eta * product**2 / loss))

@@ -214,7 +214,7 @@ def _wronskian_definition(path: Path) -> Iterator[Equation]:
 @_identity("derivative of the Wronskian", r"\dot W = \ddot\alpha\sigma - \alpha\ddot\sigma")
 def _wronskian_derivative(path: Path) -> Iterator[Equation]:
     a, s, da, ds = _alpha_sigma(path)
-    yield sp.diff(path.wronskian.expr, t), sp.diff(da, t) * s - a * sp.diff(ds, t)
+    yield derivative(path.wronskian.expr), derivative(da) * s - a * derivative(ds)
 
 
 @_identity("log-SNR", r"e^{\lambda} = \alpha^2 / \sigma^2")
@@ -233,7 +233,7 @@ def _snr(path: Path) -> sp.Expr:
 @_identity("derivative of the log-SNR", r"\dot\lambda = 2 W / (\alpha\sigma)")
 def _log_snr_derivative(path: Path) -> Iterator[Equation]:
     a, s, _, _ = _alpha_sigma(path)
-    yield sp.diff(path.log_snr.expr, t), 2 * _wronskian(path) / (a * s)
+    yield derivative(path.log_snr.expr), 2 * _wronskian(path) / (a * s)
 
 
 def _conversions_from(source: str) -> Callable[[Path], Iterator[Equation]]:
@@ -500,8 +500,8 @@ def _error_terms(path: Path) -> Iterator[Equation]:
 def _likelihood(path: Path) -> Iterator[Equation]:
     alpha, sigma, _, _ = _alpha_sigma(path)
     snr = alpha**2 / sigma**2
-    yield path.weight("elbo", "noise").expr, sp.diff(snr, t) / (2 * snr)
-    yield path.weight("elbo", "data").expr, sp.diff(snr, t) / 2
+    yield path.weight("elbo", "noise").expr, derivative(snr) / (2 * snr)
+    yield path.weight("elbo", "data").expr, derivative(snr) / 2
 
 
 @_identity(

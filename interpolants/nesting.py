@@ -45,7 +45,7 @@ def of_inner(function: sp.Expr) -> sp.Expr:
 
 @functools.lru_cache(maxsize=65536)
 def _occurrences(expr: sp.Expr) -> int:
-    """Of t."""
+    """How often t occurs."""
     return 1 if expr == t else sum(map(_occurrences, expr.args))
 
 

@@ -30,7 +30,7 @@ LENGTH: Final = 16
 BITS: Final = 192
 """Precision of the interpolation."""
 SMALLEST: Final = 2.0**-1022
-"""Of floats with all digits."""
+"""The smallest float64 that has all its digits."""
 _FIRST: Final = 5  # column of the coefficients in a table
 
 
@@ -45,7 +45,7 @@ class Patch:
         middle: m as the sum of two floats.
         half_width: h.
         coefficients: c_0, c_1, ...
-        scale: Of an exponential, of which the polynomial is the exponent; 0 where f is the polynomial.
+        scale: 0 where f is the polynomial; else f is scale times the exponential of the polynomial.
     """
 
     end: int
@@ -63,8 +63,8 @@ def fitted(
     exact: Callable[[arb], arb], end: int, low: float, high: float, power: sp.Rational, root: int,
     zero: sp.Rational | None,
 ) -> Iterator[Patch]:  # fmt: skip
-    """Patches of a function on a cell, each of which may be accurate: a polynomial, and the exponential of one. None
-    where the function is not finite on the cell.
+    """Patches to try on a cell: a polynomial, and the exponential of one. There are none where the function is not
+    finite on all of the cell.
 
     Args:
         exact: Balls about the values.

@@ -26,15 +26,26 @@ class NotFoundError(ArithmeticError):
     """Not all places are found at which a function changes its sign."""
 
 
-class _Absolute(sp.Function):  # type: ignore[misc]
+class _Absolute(sp.Function):  # type: ignore[misc]  # sympy has no types
+    """|g| of a real g."""
+
     def fdiff(self, argindex: int = 1) -> sp.Expr:
         return sp.sign(self.args[0])
 
 
+class _Sign(sp.Function):  # type: ignore[misc]  # sympy has no types
+    """The sign of a real g."""
+
+    def fdiff(self, argindex: int = 1) -> sp.Expr:
+        return 2 * sp.DiracDelta(self.args[0])
+
+
 def derivative(expr: sp.Expr) -> sp.Expr:
-    """The time derivative of a real function. sympy takes what it does not know to be real for complex in |g|."""
-    slope = sp.diff(expr.replace(sp.Abs, _Absolute), t) if expr.has(sp.Abs) else sp.diff(expr, t)
-    return slope.replace(_Absolute, sp.Abs)
+    """The time derivative of a real function. In |g| and sign(g) sympy takes g for complex unless it knows better."""
+    if not expr.has(sp.Abs, sp.sign):
+        return sp.diff(expr, t)
+    slope = sp.diff(expr.replace(sp.Abs, _Absolute).replace(sp.sign, _Sign), t)
+    return slope.replace(_Absolute, sp.Abs).replace(_Sign, sp.sign)
 
 
 @functools.cache

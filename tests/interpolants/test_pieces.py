@@ -7,7 +7,7 @@ import sympy as sp
 
 import interpolants as ip
 from interpolants.expression import parse, t
-from interpolants.pieces import NotFoundError, pieces, resolved
+from interpolants.pieces import NotFoundError, derivative, pieces, resolved
 
 R = sp.Rational
 
@@ -92,3 +92,17 @@ def test_the_slope_of_an_absolute_value_is_real_where_sympy_does_not_know_its_ar
     np.testing.assert_allclose(
         path.conversion("velocity", "noise")[1](times) * path.wronskian(times), -path.alpha(times)
     )
+
+
+def test_so_is_the_slope_of_a_sign():
+    square_root = sp.Abs(sp.sqrt(1 - t**2) - sp.Rational(1, 2))
+    curvature = derivative(derivative(square_root))
+    for time in (0.3, 0.95):
+        exact = -((1 - time**2) ** -1.5) * (1 if time < 0.75**0.5 else -1)
+        assert float(curvature.subs(t, time)) == pytest.approx(exact, rel=1e-12)
+
+
+def test_the_ledger_differentiates_so_too():
+    path = ip.Path("0.7*t+0.3*(2*sqrt((t-0.5)**2)+2*t-1)", "1-t").after("1-sqrt(1-t**2)")
+    statuses = {entry.name: entry.status for entry in ip.prove(path).entries}
+    assert statuses["derivative of the Wronskian"] == statuses["likelihood weight"] == "proved"
