@@ -26,7 +26,7 @@ from training.images import UNREADABLE, to_unit_range
 from training.latents import DTYPES, MANIFEST, Unreadable, Writer
 from training.processes import join
 from training.settings import one_of, require_choices, such_as
-from training.shards import write_missing
+from training.shards import FINGERPRINT, write_missing
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,7 @@ class Encoding:
             "images": len(images),
             "num_classes": images.num_classes,
             "classes": images.classes,
+            FINGERPRINT: images.fingerprint,
         }
 
 
@@ -121,7 +122,7 @@ class Readable(Dataset[Read]):
                 read.pixels[len(read.labels)], label = self.images.pixels(index)
                 read.labels.append(label)
             except UNREADABLE as error:
-                name, kind = self.images.encoded(index)[2], type(error).__name__
+                name, kind = self.images.name_of(index), type(error).__name__
                 read.unreadable.append({"index": index, "name": name, "error": kind})
         return read._replace(pixels=read.pixels[: len(read.labels)])
 

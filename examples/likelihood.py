@@ -29,7 +29,7 @@ from training.likelihood import Likelihood
 from training.processes import join
 from training.samplers import ADAPTIVE_METHODS, FIXED_METHODS
 from training.settings import such_as
-from training.shards import ArrayShards, write_json, write_missing
+from training.shards import FINGERPRINT, ArrayShards, write_json, write_missing
 from training.trained import Trained, identity
 
 DATA = ("name", "source", "split", "image_column", "label_column", "normalization")
@@ -86,7 +86,13 @@ class Measurement(Trained):
         """All that the results depend on."""
         data = {name: getattr(self.data, name) for name in DATA}
         likelihood = dataclasses.asdict(self.likelihood)
-        return {"data": data, "images": len(source), "likelihood": likelihood, "network": identity(field)}
+        return {
+            "data": data,
+            "images": len(source),
+            FINGERPRINT: source.fingerprint,
+            "likelihood": likelihood,
+            "network": identity(field),
+        }
 
 
 def require_fit(model: SiT, source: Source) -> None:

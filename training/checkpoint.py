@@ -34,6 +34,7 @@ import interpolants
 from models import SiT
 from training.fields import Field
 from training.files import flush
+from training.fingerprint import Fingerprint, changes
 from training.hub import sha256
 from training.sharding import part, whole
 
@@ -88,15 +89,23 @@ class Checkpoint:
         Raises:
             CheckpointError: If some differ; names them.
         """
-        before, now = flat(self.meta["config"]), flat(json.loads(json.dumps(config)))  # where tuples are lists
-        different = [
-            f"{key} was {before.get(key)!r}, is {now.get(key)!r}"
-            for key in sorted(before.keys() | now.keys())
-            if before.get(key) != now.get(key) and key.startswith(only) and not key.startswith(but)
-        ]
+        different = different_settings(self.meta["config"], config, only=only, but=but)
         if different:
             raise CheckpointError(
                 f"{self.folder}: the run was begun with other settings: {'; '.join(different)}. "
+                "Restore them, or set run to a new folder."
+            )
+
+    def require_data(self, now: Fingerprint) -> None:
+        """Check that a run is gone on with the data that it was begun with, wherever they lie now.
+
+        Raises:
+            CheckpointError: If they are others; says what differs.
+        """
+        before = self.meta.get("data")  # which older checkpoints do not have
+        if before is not None and (different := changes(before, now)):
+            raise CheckpointError(
+                f"{self.folder}: the run was begun with other data: {'; '.join(different)}. "
                 "Restore them, or set run to a new folder."
             )
 
@@ -150,6 +159,7 @@ def snapshot(
     path: interpolants.Path,
     prediction: str,
     config: Mapping[str, Any],
+    data: Fingerprint,
     state: Mapping[str, Any],
     keep: bool = True,
 ) -> Snapshot | None:
@@ -160,6 +170,7 @@ def snapshot(
         model, averages, optimizer: What is saved; the averages by their names, the first of which is "ema".
         path, prediction: What the network means.
         config: Settings of the run, plain data.
+        data: What it is trained on.
         state: What else the next step depends on, and the time it took, plain data.
         keep: Whether this process has use for it; else it takes part, and gets None.
     """
@@ -178,6 +189,7 @@ def snapshot(
         "prediction": prediction,
         "model": asdict(model.config),
         "config": dict(config),
+        "data": data,
         "optimizer": optimizer_numbers,
         "versions": {"torch": torch.__version__, "interpolants": interpolants.__version__},
     }
@@ -368,6 +380,24 @@ def flat(config: Any, prefix: str = "") -> dict[str, Any]:
         return {prefix: config}
     dot = prefix and prefix + "."
     return {key: value for name, inner in config.items() for key, value in flat(inner, dot + name).items()}
+
+
+def different_settings(
+    before: Mapping[str, Any], now: Mapping[str, Any], *, only: tuple[str, ...] = ("",), but: tuple[str, ...] = ()
+) -> list[str]:
+    """Which of two nested settings differ, each in words.
+
+    Args:
+        before, now: Plain data.
+        only: Beginnings of the names that are compared; by default all.
+        but: Beginnings of the names that are not.
+    """
+    first, second = flat(dict(before)), flat(json.loads(json.dumps(now)))  # where tuples are lists
+    return [
+        f"{key} was {first.get(key)!r}, is {second.get(key)!r}"
+        for key in sorted(first.keys() | second.keys())
+        if first.get(key) != second.get(key) and key.startswith(only) and not key.startswith(but)
+    ]
 
 
 def _folders(run: str | Path) -> list[Path]:

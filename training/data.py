@@ -7,8 +7,10 @@ image. So what is seen in a step depends on its number alone, whoever reads it: 
 from __future__ import annotations
 
 import signal
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
@@ -17,11 +19,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from training.images import SUFFIXES, UNREADABLE, center_crop, decode
+from training.fingerprint import Fingerprint, fingerprint
+from training.images import UNREADABLE, center_crop, decode, holds_data, image_files
 from training.order import ShuffledBatches, generator
 
 HELD_OUT_EVERY: Final = 5
 """Of the digits of each class, in scikit-learn's order, every fifth is held out, beginning with the first."""
+
+MAX_CLASSES: Final = 1_000_000
+"""Whole numbers from here on are no labels."""
 
 NAMES: Final = ("digits", "folder", "datasets", "latents")
 
@@ -58,6 +64,11 @@ class Source(Protocol):
     num_classes: int
 
     def __len__(self) -> int: ...
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """What the examples are, by which a run that is resumed knows its data again."""
+        ...
 
     def batch(self, indices: Sequence[int], seeds: Sequence[Seed]) -> Batch:
         """The examples of these indices, what is random about each drawn by its seed."""
@@ -109,6 +120,13 @@ class Digits:
     def __len__(self) -> int:
         return len(self.images)
 
+    @cached_property
+    def fingerprint(self) -> Fingerprint:
+        """See Source."""
+        names = [str(digit) for digit in range(self.num_classes)]
+        examples = zip(self.labels.tolist(), self.images, strict=True)
+        return fingerprint(names, ((label, image.numpy().tobytes().hex()) for label, image in examples))
+
     def batch(self, indices: Sequence[int], seeds: Sequence[Seed]) -> Batch:
         """See Source."""
         chosen = torch.as_tensor(indices)
@@ -140,8 +158,21 @@ class Images:
     def __len__(self) -> int:
         raise NotImplementedError
 
-    def encoded(self, index: int) -> tuple[bytes | str | Path, int, str]:
-        """The image as bytes or file, its label, and its name."""
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """See Source."""
+        raise NotImplementedError
+
+    def name_of(self, index: int) -> str:
+        """What an example is called in messages."""
+        raise NotImplementedError
+
+    def encoded(self, index: int) -> tuple[bytes | str | Path, int]:
+        """The image as bytes or file, and its label.
+
+        Raises:
+            One of UNREADABLE: If there is none.
+        """
         raise NotImplementedError
 
     def pixels(self, index: int) -> tuple[Tensor, int]:
@@ -150,7 +181,7 @@ class Images:
         Raises:
             One of UNREADABLE: If it is damaged.
         """
-        source, label, _ = self.encoded(index)
+        source, label = self.encoded(index)
         pixels = center_crop(decode(source, self.shape[0]), self.shape[1])
         return torch.from_numpy(pixels).permute(2, 0, 1), label
 
@@ -175,7 +206,7 @@ class Images:
             try:
                 return self.pixels(found)
             except UNREADABLE as error:
-                unreadable.append(f"{self.encoded(found)[2]}: {error}")
+                unreadable.append(f"{self.name_of(found)}: {error}")
         raise ValueError(f"data: no image can be read, the last is {unreadable[-1]}.")
 
 
@@ -183,11 +214,12 @@ class ImageFolder(Images):
     """A folder with a folder of images for each class, or images without classes; in any format that Pillow reads.
 
     Args:
-        folder: Its subfolders, sorted by name, are the classes 0, 1, ...; images may lie at any depth in them.
+        folder: Its subfolders with images, sorted by name, are the classes 0, 1, ...; images may lie at any depth in
+            them. Hidden files and folders and those that systems leave are passed over; see ``images.holds_data``.
         size, channels, flip: See Images.
 
     Raises:
-        ValueError: If there is no such folder, or no image in it.
+        ValueError: If there is no such folder, no image in it, or there are images beside the folders of classes.
     """
 
     def __init__(self, folder: str | Path, size: int, channels: int = 3, flip: bool = True) -> None:
@@ -195,24 +227,51 @@ class ImageFolder(Images):
         self.folder = Path(folder)
         if not self.folder.is_dir():
             raise ValueError(f"data: {folder} must be a folder of images, and is not there.")
-        self.classes = sorted(entry.name for entry in self.folder.iterdir() if entry.is_dir())
-        self.num_classes = len(self.classes)
-        self.files = [
-            (file, label)
-            for label, name in enumerate(self.classes or [""])
-            for file in sorted((self.folder / name).rglob("*"))
-            if file.suffix.lower() in SUFFIXES
-        ]
-        if not self.files:
+        files = image_files(self.folder)
+        if not files:
             raise ValueError(f"data: {folder} must hold images, and has none with a name that ends like .png or .jpg.")
+        loose = [file for file in files if file.parent == self.folder]
+        folders = sorted(entry.name for entry in self.folder.iterdir() if entry.is_dir() and holds_data(entry.name))
+        tops = {self._top(file) for file in files}
+        self.classes = [name for name in folders if name in tops]
+        if self.classes and loose:
+            raise ValueError(
+                f"data: {folder} must hold images or a folder of images for each class, and holds {len(loose)} images, "
+                f"such as {loose[0].name}, beside the folders {_shortened(self.classes)}. Move the ones or the others."
+            )
+        if self.classes and (empty := [name for name in folders if name not in self.classes]):
+            warnings.warn(f"data: no class, as no image is in it: {_shortened(empty)}, in {folder}", stacklevel=2)
+        self.num_classes = len(self.classes)
+        labels = {name: label for label, name in enumerate(self.classes)}
+        self.files = [(file, labels.get(self._top(file), 0)) for file in files]
+
+    def _top(self, file: Path) -> str:
+        """The folder of its class, or its own name."""
+        return file.relative_to(self.folder).parts[0]
 
     def __len__(self) -> int:
         return len(self.files)
 
-    def encoded(self, index: int) -> tuple[bytes | str | Path, int, str]:
+    @cached_property
+    def fingerprint(self) -> Fingerprint:
+        """See Source; each image by its name in the folder and its size."""
+        return fingerprint(self.classes, ((label, self._described(file)) for file, label in self.files))
+
+    def _described(self, file: Path) -> str:
+        size = file.stat().st_size if file.exists() else "missing"  # where a link leads nowhere
+        return f"{file.relative_to(self.folder).as_posix()} {size}"
+
+    def name_of(self, index: int) -> str:
         """See Images."""
-        file, label = self.files[index]
-        return file, label, str(file)
+        return str(self.files[index][0])
+
+    def encoded(self, index: int) -> tuple[bytes | str | Path, int]:
+        """See Images."""
+        return self.files[index]
+
+
+def _shortened(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 class HubImages(Images):
@@ -254,21 +313,69 @@ class HubImages(Images):
         if labels or label_column:
             self.label_column = _only(label_column, labels, "label_column", rows.column_names)
         self.rows = rows.cast_column(self.image_column, datasets.Image(decode=False))
-        self.num_classes, self.classes = 0, []
+        self.classes: list[str] = []
+        self._labels: list[int | None] | None = None
         if self.label_column is not None:
-            kind = rows.features[self.label_column]
-            self.num_classes = getattr(kind, "num_classes", None) or 1 + max(rows[self.label_column])
-            self.classes = list(getattr(kind, "names", None) or [])
+            self.classes, self._labels = _classes(self.rows, self.label_column)
+        self.num_classes = len(self.classes)
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def encoded(self, index: int) -> tuple[bytes | str | Path, int, str]:
+    @cached_property
+    def fingerprint(self) -> Fingerprint:
+        """See Source; each image by its label, its path if it has one, and the length of its bytes."""
+        import pyarrow.compute as pc  # `datasets` brings it
+
+        lengths, names = [], []
+        for chunk in self.rows.data.column(self.image_column).chunks:  # of whose bytes only the lengths are read
+            lengths += pc.binary_length(chunk.field("bytes")).to_pylist()
+            names += chunk.field("path").to_pylist()
+        labels = [None] * len(self) if self._labels is None else self._labels
+        described = (
+            (label or 0, f"{label} {Path(name).name if name else None} {length}")
+            for label, name, length in zip(labels, names, lengths, strict=True)
+        )
+        return fingerprint(self.classes, described)
+
+    def name_of(self, index: int) -> str:
         """See Images."""
-        row = self.rows[index]
-        image = row[self.image_column]
-        label = 0 if self.label_column is None else int(row[self.label_column])
-        return image["bytes"] or image["path"], label, f"{self.name}, {self.split}, row {index}"
+        return f"{self.name}, {self.split}, row {index}"
+
+    def encoded(self, index: int) -> tuple[bytes | str | Path, int]:
+        """See Images."""
+        image, label = self.rows[index][self.image_column], 0 if self._labels is None else self._labels[index]
+        if image is None or label is None:
+            raise ValueError(f"{self.image_column if image is None else self.label_column} is null")
+        return image["bytes"] or image["path"], label
+
+
+def _classes(rows: Any, column: str) -> tuple[list[str], list[int | None] | None]:
+    """The names of the classes, and the label of each row, None where it is null; no classes if all are.
+
+    Class labels and whole numbers are labels as they are; texts are classes in the order of the alphabet.
+
+    Raises:
+        ValueError: If the column holds anything else.
+    """
+    kind, values = rows.features[column], rows.data.column(column).to_pylist()
+    names = list(getattr(kind, "names", None) or [])
+    if names:
+        values = [None if value == -1 else value for value in values]  # which `datasets` writes for a missing one
+    found = [value for value in values if value is not None]
+    if all(type(value) is int for value in found):
+        fits = all(0 <= value < (len(names) or MAX_CLASSES) for value in found)
+        names = names or [str(label) for label in range(1 + max(found, default=-1))] if fits else []
+    elif fits := all(isinstance(value, str) for value in found):
+        names = sorted(set(found))
+        labels = {name: label for label, name in enumerate(names)}
+        values = [value if value is None else labels[value] for value in values]
+    if not fits:
+        raise ValueError(
+            f"data: label_column must hold labels 0, 1, ... below {len(names) or MAX_CLASSES:,}, or texts, got "
+            f"{column!r} with {_shortened(sorted(set(map(repr, found))))}."
+        )
+    return (names, values) if found else ([], None)
 
 
 def _datasets() -> Any:

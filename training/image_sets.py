@@ -23,13 +23,16 @@ from torch.utils.data import Dataset
 from training.config import Config, read_config
 from training.data import Digits, Images, Source, read_ahead
 from training.hub import sha256
-from training.images import SUFFIXES, UNREADABLE, decode, to_pixels
+from training.images import UNREADABLE, decode, image_files, to_pixels
 from training.shards import SETTINGS
 
 ARRAY: Final = "arr_0"
 """The key of the images in an ``.npz``, as the evaluator of ADM has it."""
 
 SHARDS: Final = "images-*.npy"
+
+BATCH: Final = 16
+"""Images that are looked at together, before any are measured."""
 
 
 class ImageSet(Dataset[Tensor]):
@@ -108,7 +111,7 @@ class FileImages(ImageSet):
 
     def __init__(self, folder: Path) -> None:
         self.name = str(folder)
-        self.files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
+        self.files = image_files(folder)
         if not self.files:
             raise ValueError(f"{folder}: there must be images in it, got none with a name that ends like .png or .jpg.")
         self.size = self._image(self.files[0]).size
@@ -170,8 +173,11 @@ class SourceImages(ImageSet):
             return hashlib.sha256(self.source.images.numpy().tobytes()).hexdigest()
         digest = hashlib.sha256(str(self.source.shape).encode())
         for index in range(len(self.source)):
-            encoded = self.source.encoded(index)[0]
-            each = hashlib.sha256(encoded).digest() if isinstance(encoded, bytes) else sha256(Path(encoded)).encode()
+            try:
+                image = self.source.encoded(index)[0]
+                each = hashlib.sha256(image).digest() if isinstance(image, bytes) else sha256(Path(image)).encode()
+            except UNREADABLE:
+                each = b"unreadable"
             digest.update(each)
         return digest.hexdigest()
 
@@ -200,11 +206,10 @@ def open_images(source: str | os.PathLike[str]) -> ImageSet:
         raise ValueError(f"{path}: images must be a folder, an .npz or the .yaml of a run, and there is no such one.")
     if len(images) < 2:
         raise ValueError(f"{path}: there must be at least 2 images, got {len(images)}.")
-    first = images[range(min(len(images), 16))]
-    if len(first) and first.max() <= 1:
+    _ = images[range(min(len(images), BATCH))]  # what cannot be read, or is of another size, is said here
+    if isinstance(images, ArrayImages) and not any(part.max() > 1 for _, part in images.read(BATCH)):
         raise ValueError(
-            f"{path}: images must be from 0 to 255, got none above 1 among the first {len(first)}. Multiply those from "
-            "0 to 1 by 255."
+            f"{path}: images must be from 0 to 255, got none above 1. Multiply those from 0 to 1 by 255, then round."
         )
     return images
 

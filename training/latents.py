@@ -18,10 +18,11 @@ float16 rounds a number by up to 2^-11 of it.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Final
@@ -33,6 +34,7 @@ from torch import Tensor
 
 from training.autoencoder import Autoencoder
 from training.data import Batch, Seed
+from training.fingerprint import Fingerprint, fingerprint
 from training.hub import sha256
 from training.order import generator
 from training.shards import SETTINGS, Shards, check_array, write_array, write_json
@@ -94,6 +96,14 @@ class Latents:
 
     def __len__(self) -> int:
         return int(self.manifest["count"])
+
+    @cached_property
+    def fingerprint(self) -> Fingerprint:
+        """See Source; by the checksums of the files, and the units of the VAE."""
+        classes = self.manifest.get("classes") or [str(label) for label in range(self.num_classes)]
+        each = fingerprint(classes, ((label, "") for label in self.labels.tolist()))
+        hashed = {name: self.manifest[name] for name in ("shape", "mean", "std", "sha256", "shards")}
+        return {**each, "sha256": hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()}
 
     def posterior(self, index: int) -> tuple[NDArray[Any], NDArray[Any]]:
         """Mean and standard deviation of the latents of an image and of its mirror image, each (2, C, h, w)."""

@@ -20,11 +20,15 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from training.checkpoint import flat
+from training.checkpoint import different_settings
 from training.files import write_file, write_text
+from training.fingerprint import changes
 from training.processes import Processes, leave, stop_signals
 
 SETTINGS: Final = "settings.json"
+FINGERPRINT: Final = "fingerprint"
+SOURCES: Final = ("source", "data.source")
+"""Settings that say where data lie."""
 
 
 class Shards:
@@ -189,14 +193,16 @@ def write_array(file: Path, array: NDArray[Any]) -> None:
     write_file(file, lambda stream: np.save(stream, array, allow_pickle=False))
 
 
-def require_equal_settings(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
-    """Raise ValueError, with what differs, unless what is in a folder was begun with the same settings."""
-    first, second = flat(before), flat(now)
-    different = [
-        f"{key} was {first.get(key)!r}, is {second.get(key)!r}"
-        for key in sorted(first.keys() | second.keys())
-        if first.get(key) != second.get(key)
-    ]
+def require_equal_settings(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raise ValueError, with what differs, unless what is in a folder was begun with the same settings.
+
+    Data with a fingerprint, under that key, are the same wherever they lie.
+    """
+    known = FINGERPRINT in before  # by older versions it is not
+    apart = (f"{FINGERPRINT}.", *(SOURCES if known else ()))
+    different = different_settings(before, now, but=apart)
+    if known:
+        different += changes(before[FINGERPRINT], now[FINGERPRINT])
     if different:
         raise ValueError(
             f"{folder} was begun with other settings: {'; '.join(different)}. Restore them, or write to a new folder."

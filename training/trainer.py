@@ -305,6 +305,7 @@ class Trainer:
             path=self.loss.path,
             prediction=self.loss.prediction,
             config=dataclasses.asdict(self.config),
+            data=self.source.fingerprint,
             state={"seconds": self.seconds, "skipped": self.skipped, "loss_scale": dataclasses.asdict(self.loss_scale)},
             keep=self.processes.is_first,
         )
@@ -341,7 +342,9 @@ class Trainer:
         recorder.image("samples", self.step, picture)
 
     def _resume(self, found: Checkpoint) -> None:
-        found.require_settings(dataclasses.asdict(self.config), but=MAY_DIFFER)
+        moved = ("data.source",) if "data" in found.meta else ()  # older runs know their data by that alone
+        found.require_settings(dataclasses.asdict(self.config), but=MAY_DIFFER + moved)
+        found.require_data(self.source.fingerprint)
         found.restore(self.model, self.averages, self.optimizer)
         state = found.meta["state"]
         self.step, self.seconds, self.skipped = found.step, float(state["seconds"]), int(state["skipped"])

@@ -20,7 +20,9 @@ from tiny_vae import LATENT, SIZE, posterior, reconstruction, save_images, save_
 from examples import compare_latents, sample
 from training.checkpoint import latest
 from training.config import Config, DataConfig, ModelConfig, SamplingConfig, TrainingConfig
+from training.images import image_files
 from training.latents import MANIFEST, Latents, Writer
+from training.shards import SETTINGS
 from training.trainer import Trainer
 
 ROOT = Path(__file__).parents[2]
@@ -189,6 +191,19 @@ def test_killed_and_gone_on_with_by_two_processes_it_is_the_same(here, encoded, 
     assert done.stdout.count("encoded 10 images") == 1
     assert {name: (tmp_path / name).stat().st_mtime_ns for name in first} == times
     assert contents(tmp_path) == contents(encoded)
+
+
+def test_the_same_images_elsewhere_are_the_same_and_others_are_named(here, encoded, tmp_path, capsys):
+    output, images = tmp_path / "latents", tmp_path / "images"
+    shutil.copytree(encoded, output)
+    shutil.copytree(here / "images", images)
+    assert call("encode_latents.py", *flags(here, output, source=images)) == 0
+    assert contents(output) == contents(encoded) | {SETTINGS: (output / SETTINGS).read_bytes()} | {
+        MANIFEST: (output / MANIFEST).read_bytes()
+    }
+    image_files(images)[0].write_bytes(b"")
+    assert call("encode_latents.py", *flags(here, output, source=images)) == 2
+    assert "has other examples, or in another order. Restore them" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -227,7 +227,10 @@ def test_a_signal_ends_it_and_the_same_command_resumes(network, measured, tmp_pa
     [
         (("--likelihood.seed=6",), "was begun with other settings: likelihood.seed was 5, is 6. Restore them"),
         (("--likelihood.count=27",), "likelihood.count was 26, is 27."),
-        (("--data.split=train",), "data.split was 'heldout', is 'train'; images was 364, is 1433."),
+        (
+            ("--data.split=train",),
+            "data.split was 'heldout', is 'train'; images was 364, is 1433; class '0' had 36 examples, has 142;",
+        ),
         (("--likelihood.batch_size=0",), "config: likelihood.batch_size must be at least 1, got 0."),
         (("--likelihood.count=0",), "config: likelihood.count must be at least 1, got 0."),
         (("--likelihood.probs=3",), "config: there is no setting 'likelihood.probs'. Nearest: 'likelihood.probes'."),

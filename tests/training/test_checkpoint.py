@@ -14,6 +14,7 @@ from models import SiT
 from training import checkpoint
 from training.checkpoint import CheckpointError, latest, load_checkpoint, load_field, remove_unfinished, snapshot, write
 from training.ema import make_averages
+from training.fingerprint import fingerprint
 
 AVERAGES = ("ema", "ema-0.5", "ema-width-0.1")
 FILES = ("checkpoint.json", *(f"{name}.safetensors" for name in ("model", "optimizer", *AVERAGES)))
@@ -44,7 +45,13 @@ class Run:
         return self
 
     def snapshot(self, **changes):
-        arguments = {"path": ip.linear(), "prediction": "velocity", "config": {"seed": 0}, "state": {"seconds": 1.5}}
+        arguments = {
+            "path": ip.linear(),
+            "prediction": "velocity",
+            "config": {"seed": 0},
+            "data": fingerprint([], [(0, "one"), (0, "two")]),
+            "state": {"seconds": 1.5},
+        }
         return snapshot(
             step=self.step,
             model=self.model,

@@ -1,3 +1,7 @@
+import io
+import json
+import shutil
+
 import datasets
 import numpy as np
 import pytest
@@ -7,7 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from training.data import HubImages, ImageFolder, Steps, digits
+from training.data import Digits, HubImages, ImageFolder, Steps, digits
+from training.fingerprint import changes, fingerprint
 from training.order import ShuffledBatches, derived_seed
 
 
@@ -123,13 +128,13 @@ def seeds(count, first=0):
     return [(5, place) for place in range(first, first + count)]
 
 
+@pytest.mark.filterwarnings("ignore:data. no class, as no image is in it. parquet")
 @pytest.mark.parametrize("kind", ["folder", "file", "files"])
 def test_images_of_a_folder_and_of_a_table_are_those_that_were_written(kind, folder, table):
     source = ImageFolder(folder, 8, flip=False) if kind == "folder" else None
     if source is None:
         source = HubImages(table if kind == "files" else table / "0.parquet", 8, flip=False)
-    if kind == "folder":
-        assert source.classes == ["a", "b", "parquet"]
+    assert source.classes == ["a", "b"]
     numbers = [0, 1, 2, 10, 11, 12][: 4 if kind == "file" else 6]
     assert len(source) == len(numbers)
     assert source.shape == (3, 8, 8)
@@ -194,6 +199,141 @@ def test_wrong_sources_are_refused(make, message, folder, table):
         make(folder)
 
 
+def png(seed=0):
+    buffer = io.BytesIO()
+    Image.fromarray(picture(seed)).save(buffer, "PNG")
+    return {"bytes": buffer.getvalue(), "path": None}
+
+
+def labelled(folder, kind, labels, images=None):
+    """A source of so many images, with these labels in a column of this kind."""
+    features = datasets.Features({"img": datasets.Image(), "label": kind})
+    columns = {"img": images or [png(seed) for seed in range(len(labels))], "label": labels}
+    datasets.Dataset.from_dict(columns, features=features).to_parquet(str(folder / "x.parquet"))
+    return HubImages(folder / "x.parquet", 8, flip=False, label_column="label")
+
+
+NAMES = datasets.ClassLabel(names=["a", "b", "c"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels", "classes", "right"),
+    [
+        (NAMES, [1, 0], ["a", "b", "c"], [1, 0]),
+        (datasets.Value("int64"), [2, 0], ["0", "1", "2"], [2, 0]),
+        (datasets.Value("string"), ["dog", "cat", "dog"], ["cat", "dog"], [1, 0, 1]),
+        (NAMES, [-1, -1], [], [0, 0]),
+        (NAMES, [None, None], [], [0, 0]),
+    ],
+)
+def test_labels_are_numbers_or_texts(kind, labels, classes, right, tmp_path):
+    source = labelled(tmp_path, kind, labels)
+    assert (source.classes, source.num_classes) == (classes, len(classes))
+    batch = source.batch(range(len(labels)), seeds(len(labels)))
+    assert (batch.labels.tolist(), batch.unreadable) == (right, ())
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels"),
+    [
+        (datasets.Value("int64"), [0, -1]),
+        (datasets.Value("int64"), [0, 10**9]),
+        (datasets.Value("float32"), [0.0, 1.5]),
+        (datasets.Value("bool"), [True, False]),
+        (datasets.Sequence(datasets.Value("int64")), [[0], [1]]),
+    ],
+)
+def test_columns_that_are_no_labels_are_refused_by_name(kind, labels, tmp_path):
+    with pytest.raises(ValueError, match=r"data: label_column must hold labels 0, 1, .*, got 'label' with"):
+        labelled(tmp_path, kind, labels)
+
+
+def test_rows_without_an_image_or_a_label_are_left_out_and_named(tmp_path):
+    source = labelled(tmp_path, NAMES, [0, None, 2, 1], [None, png(1), png(2), png(3)])
+    batch = source.batch([0, 1, 3], seeds(3))
+    assert batch.labels.tolist() == [2, 2, 1]
+    assert torch.equal(batch.data, expected([2, 2, 3]))
+    lines = [line.split(", ")[-1] for line in batch.unreadable]
+    assert lines == ["row 0: img is null", "row 1: label is null", "row 1: label is null"]
+    missing = labelled(tmp_path, NAMES, [-1, 1])
+    assert missing.batch([0], seeds(1)).labels.tolist() == [1]
+
+
+@pytest.mark.parametrize("inside", [(), ("1.png",)])
+@pytest.mark.parametrize("left", [".thumbnails", "@eaDir", "__MACOSX", ".ipynb_checkpoints"])
+def test_folders_that_systems_leave_are_no_classes(left, inside, tmp_path):
+    for name in ("0.png", *(f"{left}/{name}" for name in inside)):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(picture(0)).save(tmp_path / name)
+    source = ImageFolder(tmp_path, 8)
+    assert (len(source), source.classes) == (1, [])
+
+
+def test_images_beside_folders_of_classes_are_in_the_way(folder):
+    Image.fromarray(picture(0)).save(folder / "loose.png")
+    with pytest.raises(ValueError, match=r"holds 1 images, such as loose.png, beside the folders a, b\. Move"):
+        ImageFolder(folder, 8)
+
+
+def test_a_folder_without_an_image_is_no_class_and_said(folder):
+    (folder / "0").mkdir()
+    with pytest.warns(UserWarning, match="no class, as no image is in it: 0"):
+        assert ImageFolder(folder, 8).classes == ["a", "b"]
+
+
+# Fingerprints
+
+OTHER = ["class 'b' has other examples, or in another order"]
+
+
+def test_a_fingerprint_is_of_the_data_and_not_of_their_place(folder, tmp_path_factory):
+    before = ImageFolder(folder, 8).fingerprint
+    moved = tmp_path_factory.mktemp("elsewhere") / "moved"
+    shutil.copytree(folder, moved)
+    now = ImageFolder(moved, 16, flip=False).fingerprint
+    assert json.loads(json.dumps(now)) == before
+    assert changes(before, now) == []
+    assert [(row["name"], row["count"]) for row in before["classes"]] == [("a", 3), ("b", 3)]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda f: shutil.copytree(f / "a", f / "aa"), ["class 'aa' is new", "class 'b' was 1, is 2"]),
+        (lambda f: shutil.rmtree(f / "a"), ["class 'a' is gone", "class 'b' was 1, is 0"]),
+        (lambda f: shutil.copy(f / "a" / "0.png", f / "a" / "9.png"), ["class 'a' had 3 examples, has 4"]),
+        (
+            lambda f: (f / "b" / "0.png").rename(f / "b" / "9.png"),
+            OTHER,
+        ),
+        (lambda f: (f / "b" / "0.png").write_bytes(b"x"), OTHER),
+        (lambda f: (f / "notes").mkdir(), []),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:data. no class")
+def test_what_changes_in_a_folder_is_named(change, said, folder):
+    before = ImageFolder(folder, 8).fingerprint
+    change(folder)
+    assert changes(before, ImageFolder(folder, 8).fingerprint) == said
+
+
+def test_what_changes_in_a_table_is_named(tmp_path):
+    first = labelled(tmp_path, NAMES, [0, 1, 1]).fingerprint
+    assert changes(first, labelled(tmp_path, NAMES, [0, 1, 1]).fingerprint) == []
+    assert changes(first, labelled(tmp_path, NAMES, [0, 1, 2]).fingerprint) == [
+        "class 'b' had 2 examples, has 1", "class 'c' had 0 examples, has 1"
+    ]  # fmt: skip
+    wider = [png(0), png(1), {"bytes": png(2)["bytes"] + b"0", "path": None}]
+    assert changes(first, labelled(tmp_path, NAMES, [0, 1, 1], wider).fingerprint) == OTHER
+    assert changes(Digits().fingerprint, Digits("heldout").fingerprint)[0] == "class '0' had 142 examples, has 36"
+
+
+def test_without_classes_the_number_or_the_order_is_named():
+    first = fingerprint([], [(0, "a"), (0, "b")])
+    assert changes(first, fingerprint([], [(0, "a")])) == ["there were 2 examples, there are 1"]
+    assert changes(first, fingerprint([], [(0, "b"), (0, "a")])) == ["the examples, or their order, are others"]
+
+
 def test_a_folder_without_images_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("no image")
     with pytest.raises(ValueError, match="must hold images, and has none"):
@@ -203,6 +343,7 @@ def test_a_folder_without_images_is_refused(tmp_path):
 # The examples of each step
 
 
+@pytest.mark.filterwarnings("ignore:data. no class")
 def test_any_number_of_ranks_sees_the_same(folder, table):
     """Of workers too, as test_processes.py shows."""
     source = ImageFolder(folder, 8)

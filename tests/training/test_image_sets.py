@@ -129,7 +129,7 @@ def test_the_digits_are_those_that_are_trained_on(tmp_path):
         (lambda: {"arr_0": pixels().astype(np.float32)}, r"uint8, 0 to 255, of shape \(N, H, W, 3\), got float32"),
         (lambda: {"arr_0": pixels().transpose(0, 3, 1, 2)}, r"shape \(N, H, W, 3\), got uint8 of \(7, 3, 5, 4\)"),
         (lambda: {"arr_0": pixels()[0]}, r"shape \(N, H, W, 3\), got uint8 of \(5, 4, 3\)"),
-        (lambda: {"arr_0": pixels() % 2}, "must be from 0 to 255, got none above 1 among the first 7"),
+        (lambda: {"arr_0": pixels() % 2}, "must be from 0 to 255, got none above 1"),
         (lambda: {"arr_0": pixels(1)}, "there must be at least 2 images, got 1"),
         (lambda: {"arr_0": pixels(0)}, "there must be at least 2 images, got 0"),
         (lambda: {"arr_0": np.array([None])}, "images must be uint8, got objects"),

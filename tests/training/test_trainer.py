@@ -15,6 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from models import SiT
+from training import checkpoint
 from training.checkpoint import CheckpointError, latest, load_field
 from training.config import Config, DataConfig, ModelConfig, ODEConfig, PathText, TrainingConfig
 from training.ema import combine
@@ -384,6 +385,55 @@ def test_what_does_not_change_the_weights_may_change(tmp_path):
         ).step
         == 1
     )
+
+
+def on_images(tmp_path, steps=1, folder="images") -> Config:
+    """A run on two classes of three images each, which are made where there are none."""
+    for number in [] if (tmp_path / folder).exists() else range(6):
+        kind = tmp_path / folder / ("cats" if number < 3 else "dogs")
+        kind.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(number).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(kind / f"{number}.png")
+    return dataclasses.replace(
+        tiny(tmp_path / "run", steps=steps),
+        model=ModelConfig(name="SiT-T/8", in_channels=3),
+        data=DataConfig(name="folder", source=str(tmp_path / folder), batch_size=4),
+    )
+
+
+def test_a_run_knows_its_data_again_wherever_they_lie(tmp_path):
+    Trainer(on_images(tmp_path)).fit()
+    (tmp_path / "images").rename(tmp_path / "moved")
+    (tmp_path / "moved" / "dogs" / ".ipynb_checkpoints").mkdir()
+    moved = Trainer(on_images(tmp_path, steps=2, folder="moved"))
+    assert moved.step == 1
+    assert moved.fit()
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_other_data_are_refused_by_what_differs(tmp_path, older, monkeypatch):
+    with monkeypatch.context() as patch:
+        if older:  # versions that kept no fingerprint
+            whole_snapshot = checkpoint.snapshot
+            patch.setattr(checkpoint, "snapshot", lambda **kept: without_data(whole_snapshot(**kept)))
+        Trainer(on_images(tmp_path)).fit()
+    (tmp_path / "images" / "birds").mkdir()
+    (tmp_path / "images" / "cats" / "0.png").rename(tmp_path / "images" / "birds" / "0.png")
+    if older:
+        assert Trainer(on_images(tmp_path, steps=2)).step == 1
+        with pytest.raises(CheckpointError, match=r"data.source was '.*/images', is '.*/others'"):
+            Trainer(on_images(tmp_path, steps=2, folder="others"))
+        return
+    with pytest.raises(CheckpointError) as caught:
+        Trainer(on_images(tmp_path, steps=2))
+    assert (
+        "the run was begun with other data: class 'birds' is new; class 'cats' was 0, is 1; class 'cats' had 3 "
+        "examples, has 2; class 'dogs' was 1, is 2. Restore them, or set run to a new folder."
+    ) in str(caught.value)
+
+
+def without_data(kept):
+    return dataclasses.replace(kept, meta={name: value for name, value in kept.meta.items() if name != "data"})
 
 
 @pytest.mark.parametrize(
