@@ -134,6 +134,7 @@ class TimeConfig:
         std: Of logit_normal (null is 1) and log_normal_sigma (1.2).
         scale: Of mode (null is 1.29).
         steps: Times are rounded down to multiples of 1 / steps: 1000 are those of DDPM. Null leaves them continuous.
+        interval: Times are drawn from it, such as [0, 0.99999]; null stops short of poles of the loss.
     """
 
     name: str = one_of(TIMES, "uniform")
@@ -141,6 +142,7 @@ class TimeConfig:
     std: float | None = None
     scale: float | None = None
     steps: int | None = None
+    interval: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         require_choices(self, "time")
@@ -392,6 +394,7 @@ class Config:
             path,
             self.prediction,
             self.space,
+            self.time.interval,
             time=self.time.density(path),
             weight=self.weight,
             time_steps=self.time.steps,

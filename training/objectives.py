@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Final
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,6 +16,12 @@ from interpolants.quantities import check_quantity
 from interpolants.time_density import TimeDensity, importance_sampled, uniform
 from interpolants.weights import WeightLike, choose
 from training.fields import require_data_at_one
+
+MAX_NOISE: Final = 2.6
+"""Largest root mean square of the weight of the error over times, in units of its mean, where a pole is near."""
+
+MAX_CUT: Final = 1e-3
+"""Largest part of the times at an end that is left out for it."""
 
 
 class InterpolantLoss:
@@ -31,8 +39,11 @@ class InterpolantLoss:
         prediction: What the network predicts.
         space: In which quantity the error is measured; None is the prediction's own, but the noise's for a score, whose
             own error is unbounded at the data end (denoising score matching weighted by sigma^2).
-        interval: Times lie in it; None is the longest part of [0, 1] on which b, p, q and the square root of w are
-            bounded, or at most 1,000 next to a pole.
+        interval: Times lie in it. None is [0, 1] unless b, p, q or w has a pole at an end. What is left out there, at
+            most 0.001 unless one of b, p, q and the square root of w exceeds 1,000 before that, makes the root mean
+            square of the weight of the error, w (p^2 + q^2), over the times that are drawn, at most 2.6 times its mean:
+            else rare times near the pole would make the loss noisy. For a velocity on VP that is about 1e-5, as in the
+            official release.
         time: The density of t; what of it lies outside the interval is cut off, and the rest normalised. None is
             uniform on the interval.
         weight: w: from ``interpolants.weights``, or its name, which say whose error they multiply, whatever the
@@ -83,7 +94,7 @@ class InterpolantLoss:
         self.weight: Coefficient | None = None
         if choice is not None:
             self.weight = path.weight(choice, evaluated)
-        self.interval = interval or self._bounded()
+        self.interval = interval or self._default_interval(uniform() if time is None else time, proposal)
         if not 0.0 <= self.interval[0] < self.interval[1] <= 1.0:
             raise ValueError(f"InterpolantLoss: interval must be inside [0, 1] and not empty, got {self.interval!r}.")
         self._is_uniform = time is None
@@ -95,12 +106,22 @@ class InterpolantLoss:
         if self.proposal is not None:
             self._importance = importance_sampled(torch.ones_like, self.time, self.proposal)[1]
 
-    def _bounded(self) -> tuple[float, float]:
+    def _default_interval(self, density: TimeDensity, proposal: TimeDensity | None) -> tuple[float, float]:
         low, high = self.path.interval(*self._terms)
-        if self.weight is None:
+        if self.weight is not None:
+            start, stop = self.path.interval(self.weight, max_gain=1e6)  # 1,000^2: a weight is of squares
+            low, high = max(low, start), min(high, stop)
+        if (low, high) == (0.0, 1.0):
             return low, high
-        start, stop = self.path.interval(self.weight, max_gain=1e6)  # 1,000^2: a weight is of squares
-        return max(low, start), min(high, stop)
+
+        def moments(time: Tensor) -> Tensor:
+            """Of the times that are drawn, of the loss, and of its square; shape (3, *time.shape)."""
+            _, p, q = (c.kernel(time) for c in self._terms)
+            loss = (p**2 + q**2) * (1.0 if self.weight is None else self.weight.kernel(time)) * density(time)
+            drawn = density(time) if proposal is None else proposal(time)
+            return torch.stack([drawn, loss, loss**2 / drawn.clamp(min=torch.finfo(drawn.dtype).tiny)])
+
+        return _steady(moments, low, high)
 
     def _check_rounded(self, steps: int) -> None:
         if steps < 1:
@@ -166,3 +187,32 @@ class InterpolantLoss:
         error = b * prediction - p * data - q * noise
         squared = error.square() if self.weight is None else at((self.weight,), t, data)[0] * error.square()
         return squared.flatten(1).mean(1)
+
+
+def _steady(moments: Callable[[Tensor], Tensor], low: float, high: float) -> tuple[float, float]:
+    """The part of [low, high] on which the root mean square of the loss is at most MAX_NOISE times its mean.
+
+    At an end that is not that of [0, 1] a distance to it is left out: the same at both ends, and at most MAX_CUT.
+    """
+    nodes, weights = (torch.from_numpy(v) for v in np.polynomial.legendre.leggauss(8))
+
+    def integrals(edges: Tensor, time: Callable[[Tensor], Tensor], speed: Callable[[Tensor], Tensor]) -> Tensor:
+        """Of the moments over each cell between ``edges`` in u, where dt = speed(u) du; shape (3, cells)."""
+        half = edges.diff()[:, None] / 2
+        u = edges[:-1, None] + half * (1 + nodes)
+        return (moments(time(u)) * speed(u) * half) @ weights
+
+    distances = {0: low, 1: 1 - high}
+    start, stop = (max(low, MAX_CUT) if low > 0 else 0.0), (min(high, 1 - MAX_CUT) if high < 1 else 1.0)
+    middle = integrals(torch.linspace(start, stop, 1025, dtype=torch.float64), lambda u: u, torch.ones_like)
+    nearest = min(distance for distance in distances.values() if distance > 0)
+    cuts = torch.from_numpy(np.geomspace(MAX_CUT, min(nearest, MAX_CUT), 129))  # from which one is chosen
+    total = torch.cat([middle.sum(1, keepdim=True), torch.zeros(3, len(cuts) - 1, dtype=torch.float64)], dim=1)
+    for end, distance in distances.items():
+        if distance > 0:
+            inner = cuts.clamp(min=distance).log()  # cells nearer to the end than its distance have no width
+            total[:, 1:] -= integrals(inner, lambda u, end=end: end + (1 - 2 * end) * u.exp(), torch.exp)
+    drawn, loss, square = total.cumsum(1)
+    steady = square * drawn <= (MAX_NOISE * loss) ** 2
+    cut = float(cuts[max(0, int(steady.long().cumprod(0).sum()) - 1)])
+    return (max(low, cut) if low > 0 else 0.0), (min(high, 1 - cut) if high < 1 else 1.0)

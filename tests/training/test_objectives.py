@@ -2,6 +2,7 @@
 
 import math
 
+import mpmath as mp
 import pytest
 import torch
 from gaussian import tensor
@@ -75,8 +76,55 @@ def test_intervals_are_those_of_the_official_code_or_longer():
     start, stop = InterpolantLoss(ip.vp()).interval  # the velocity's sigma' has a pole at t = 1
     assert start == 0.0
     assert 1 - 1e-5 < stop < 1.0
+    assert stop == pytest.approx(1 - 1e-5, abs=2e-6)
     assert InterpolantLoss(ip.linear(), "noise").interval == (0.0, 1.0)
     assert InterpolantLoss(ip.linear(), "noise", "velocity").interval[0] == pytest.approx(1e-3, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("path", "of_loss"),
+    [
+        (ip.vp(), lambda t: mp.diff(vp_alpha, t) ** 2 + mp.diff(lambda s: mp.sqrt(1 - vp_alpha(s) ** 2), t) ** 2),
+        (ip.Path("t", "(1-t)**0.6"), lambda t: 1 + (0.6 * (1 - t) ** -0.4) ** 2),
+        (ip.Path("t**0.6", "1-t"), lambda t: (0.6 * t**-0.4) ** 2 + 1),
+    ],
+)
+def test_the_loss_keeps_away_from_a_pole_as_far_as_its_second_moment_asks(path, of_loss):
+    """Moments by mpmath's quadrature of alpha'^2 + sigma'^2, in the distance to the pole."""
+    low, high = InterpolantLoss(path).interval
+    cut, end = (low, 0) if low else (1 - high, 1)
+
+    def noise(distance):
+        with mp.workdps(40):
+            at = lambda u: of_loss(mp.exp(u) if end == 0 else 1 - mp.exp(u)) * mp.exp(u / 2)  # noqa: E731
+            steps = [
+                mp.log(distance),
+                *[mp.log(mp.mpf(10) ** -k) for k in range(14, -1, -1) if 10.0**-k > 2 * distance],
+            ]
+            mean = mp.quad(lambda u: at(u) * mp.exp(u / 2), steps)
+            return mp.sqrt(mp.quad(lambda u: at(u) ** 2, steps) * (1 - distance)) / mean
+
+    assert noise(cut) <= 2.6 * (1 + 1e-6)
+    assert noise(cut / 1.3) > 2.6
+
+
+def vp_alpha(t):
+    return mp.exp(-(mp.mpf("9.95") * (1 - t) ** 2 + mp.mpf("0.1") * (1 - t)) / 2)
+
+
+def test_a_loss_is_not_noisier_than_asked_unless_that_takes_a_thousandth_of_the_times():
+    """By sampling it; for a network of zeros and data of unit variance the mean square of chi^2 / d is 1 + 2 / d."""
+    torch.manual_seed(0)
+    d = 16
+    density, proposal = ip.time_density.logit_normal(0.0, 1.5), ip.time_density.mode()
+    for options in ({}, {"weight": "1+t"}, {"time": density}, {"time": density, "proposal": proposal}):
+        loss = InterpolantLoss(ip.vp(), **options)
+        values = torch.cat([loss(lambda x, t: torch.zeros_like(x), torch.randn(200_000, d)) for _ in range(5)]).double()
+        noise = (values.square().mean() / (1 + 2 / d)).sqrt() / values.mean()
+        assert noise < 2.8
+        assert 0 < 1 - loss.interval[1] < 1e-3
+    score = InterpolantLoss(ip.linear(), "score", "score")
+    assert score.interval[1] == pytest.approx(1 - 1e-3, abs=1e-5)
 
 
 def test_times_are_uniform_on_the_interval_and_drawn_where_the_data_is():
