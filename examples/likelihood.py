@@ -26,8 +26,9 @@ from training import Field, log_likelihood
 from training.config import run_script
 from training.data import Digits, Source
 from training.likelihood import Likelihood
+from training.odeint import ADAPTIVE_METHODS
 from training.processes import join
-from training.samplers import ADAPTIVE_METHODS, FIXED_METHODS
+from training.samplers import FIXED_METHODS
 from training.settings import such_as
 from training.shards import FINGERPRINT, ArrayShards, write_json, write_missing
 from training.trained import Trained, identity

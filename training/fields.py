@@ -220,6 +220,11 @@ class Field:
             for module, training in zip(modules, before, strict=True):
                 module.training = training
 
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Those of the network, and of the weak one."""
+        yield from self.model.parameters() if isinstance(self.model, nn.Module) else ()
+        yield from self._weak.parameters() if self._weak is not None else ()
+
     def quantity(self, name: str, x: Tensor, t: Tensor | float, y: Tensor | None = None) -> Tensor:
         """The velocity, score, noise or data at (x, t), converted from the prediction."""
         return self.path.convert(self.predict(x, t, y), x, t, source=self.prediction, target=name)

@@ -15,18 +15,18 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Final, NamedTuple
 
 import torch
-import torchdiffeq
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from training.brownian import stream
 from training.fields import Field
-from training.samplers import ADAPTIVE_METHODS, FIXED_METHODS
+from training.odeint import ADAPTIVE_METHODS, MAX_CALLS, odeint
+from training.samplers import FIXED_METHODS
 
 PROBES: Final = ("rademacher", "gaussian")
 
@@ -64,6 +64,8 @@ def log_likelihood(
     num_steps: int = 50,
     rtol: float = 1e-5,
     atol: float = 1e-5,
+    max_calls: int = MAX_CALLS,
+    base: Callable[[Tensor], Tensor] | None = None,
 ) -> Likelihood:
     r"""Log-density of the data under the probability-flow ODE of the network.
 
@@ -81,6 +83,9 @@ def log_likelihood(
             depends on it within the tolerances; that of a fixed-step method does not.
         num_steps: Equal steps of a fixed-step method; an adaptive one takes its own.
         rtol, atol: Tolerances of an adaptive method, on the state and on the integral of the divergence.
+        max_calls: Most calls of the network by an adaptive method.
+        base: Log-density of the noise, the state at t = 0 over sigma(0), as a function of shape (batch, ...) to
+            (batch,); None is that of the standard normal law.
 
     Returns:
         Nats, bits per dimension and the standard error of the nats, each of shape (batch,), in float32 at least.
@@ -104,6 +109,7 @@ def log_likelihood(
     _check_integer("seed", seed, 0)
     if probes is not None:
         _check_integer("probes", probes, 1, " Leave it out, or None, for the exact divergence.")
+    _check_integer("max_calls", max_calls, 1)
     for name, tolerance in (("rtol", rtol), ("atol", atol)):
         if not 0.0 < tolerance < math.inf:
             raise ValueError(f"log_likelihood: {name} must be positive and finite, got {tolerance!r}.")
@@ -148,13 +154,26 @@ def log_likelihood(
             # torchdiffeq's own guess of a first step may probe beyond the end, and would be differentiated.
             options = {"step_t": grid[-1:], "first_step": 0.01 * (stop - start)}
         zeros = initial.new_zeros(1 if directions is None else len(directions), len(data))
-        states, integrals = torchdiffeq.odeint(
-            augmented, (initial, zeros), grid[[0, -1]], rtol=rtol, atol=atol, method=method, options=options
+        states, integrals = odeint(
+            augmented,
+            (initial, zeros),
+            grid[[0, -1]],
+            method=method,
+            where="log_likelihood",
+            rtol=rtol,
+            atol=atol,
+            options=options,
+            max_calls=max_calls if method in ADAPTIVE_METHODS else None,
         )
         # From data to noise the integral runs against time, which gives it the sign of minus the divergence's.
         integral = integrals[-1]  # (1 or probes, batch)
-        normal = -0.5 * (states[-1] / std).square().flatten(1).sum(1) - 0.5 * dims * math.log(2 * math.pi)
-        nats = normal - dims * math.log(std) + integral.mean(0) + dims * math.log(alpha)
+        at_noise = (base or _standard_normal)(states[-1] / std)
+        if at_noise.shape != (len(data),):
+            raise ValueError(
+                f"log_likelihood: base must return one number a sample, shape {(len(data),)}, got "
+                f"{tuple(at_noise.shape)}."
+            )
+        nats = at_noise - dims * math.log(std) + integral.mean(0) + dims * math.log(alpha)
         return Likelihood(nats, offset - nats / (dims * math.log(2)), _standard_error(integral.detach(), probes))
 
 
@@ -203,6 +222,10 @@ def _probes(probe: str, count: int, seed: int, indices: Sequence[int], like: Ten
     else:
         drawn = [torch.randint(0, 2, shape, generator=generator) * 2 - 1 for generator in streams]
     return torch.stack(drawn, dim=1).to(like)
+
+
+def _standard_normal(noise: Tensor) -> Tensor:
+    return -0.5 * noise.square().flatten(1).sum(1) - 0.5 * noise[0].numel() * math.log(2 * math.pi)
 
 
 def _divergence(velocity: Tensor, x: Tensor, directions: Tensor | None, differentiable: bool) -> Tensor:

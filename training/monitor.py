@@ -63,7 +63,7 @@ class Monitor:
         Raises:
             ValueError: If it is not finite.
         """
-        total, number = prediction.sum(), max(self._step, 0) if step is None else step
+        total, number = prediction.detach().sum(), max(self._step, 0) if step is None else step
         if total.device.type == "cpu":
             if not math.isfinite(total.item()) and not bool(torch.isfinite(prediction).all()):
                 self._require_finite(number, t, total.item())

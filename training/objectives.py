@@ -211,7 +211,7 @@ def _steady(moments: Callable[[Tensor], Tensor], low: float, high: float) -> tup
     for end, distance in distances.items():
         if distance > 0:
             inner = cuts.clamp(min=distance).log()  # cells nearer to the end than its distance have no width
-            total[:, 1:] -= integrals(inner, lambda u, end=end: end + (1 - 2 * end) * u.exp(), torch.exp)
+            total[:, 1:] -= integrals(inner, torch.exp if end == 0 else (lambda u: 1 - u.exp()), torch.exp)
     drawn, loss, square = total.cumsum(1)
     steady = square * drawn <= (MAX_NOISE * loss) ** 2
     cut = float(cuts[max(0, int(steady.long().cumprod(0).sum()) - 1)])

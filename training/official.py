@@ -23,12 +23,12 @@ from collections.abc import Callable
 from typing import Final, TypeAlias
 
 import torch
-import torchdiffeq
 from torch import Tensor
 
 from interpolants import Coefficient, Path, diffusion, gvp, linear, vp
 from interpolants.diffusion import Diffusion, DiffusionLike
 from training.fields import Field
+from training.odeint import MAX_CALLS, odeint
 
 FORMS: Final[dict[str, Callable[[float], Diffusion]]] = {
     "constant": diffusion.constant,
@@ -215,16 +215,8 @@ def sample_official_ode(
         a, b = (c.kernel(t.double()).to(x.dtype) for c in (ode.a, ode.b))
         return a * x + b * field.predict(x, t, y)
 
-    try:
-        with field.evaluation_mode():
-            states = torchdiffeq.odeint(velocity, noise, grid, method=method, rtol=rtol, atol=atol)
-    except AssertionError as error:
-        if not str(error).startswith(("underflow in dt", "non-finite values")):
-            raise
-        raise ValueError(
-            f"{where}: {method} finds no step, as the network is not finite or, like the release's, the drift is not "
-            f"beyond t = 1 ({error}). Use a fixed-step method, or sample_ode."
-        ) from error
+    with field.evaluation_mode():
+        states = odeint(velocity, noise, grid, method=method, where=where, rtol=rtol, atol=atol, max_calls=MAX_CALLS)
     return _checked(where, states[-1].clone())
 
 

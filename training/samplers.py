@@ -33,12 +33,12 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 import numpy as np
 import torch
-import torchdiffeq
 import torchsde
 from torch import Tensor
 
@@ -53,9 +53,9 @@ from training.brownian import SampleNoise
 from training.fields import Field
 from training.monitor import Callback, Monitor
 from training.multistep import Multistep
+from training.odeint import ADAPTIVE_METHODS, ADJOINT, GRADIENTS, MAX_CALLS, odeint
 
 FIXED_METHODS: Final = ("euler", "midpoint", "heun2", "heun3", "rk4")
-ADAPTIVE_METHODS: Final = ("dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun")
 EQUAL_STEPS_METHODS: Final = ("explicit_adams", "implicit_adams")
 OWN_STEPS_METHODS: Final = (*ADAPTIVE_METHODS, "scipy_solver")
 ODE_METHODS: Final = (*FIXED_METHODS, *EQUAL_STEPS_METHODS, *OWN_STEPS_METHODS, *multistep.ODE_METHODS)
@@ -82,6 +82,8 @@ def sample_ode(
     progress: bool = False,
     callback: Callback | None = None,
     state_dtype: torch.dtype | None = None,
+    max_calls: int = MAX_CALLS,
+    gradient: str | None = None,
 ) -> Tensor:
     r"""Draw samples by integrating the probability-flow ODE dx = v dt from noise (t = 0) to data (t = 1).
 
@@ -102,14 +104,19 @@ def sample_ode(
         callback: Called as callback(step, t, x) at the start of every step, of scipy_solver at every call of the
             network; it must not change x.
         state_dtype: Of the integration: float32, or the wider dtype of the noise, where None.
+        max_calls: Most calls of the network by a method that chooses its own steps.
+        gradient: None computes none. "steps" keeps the states of all steps, so that ``backward`` reaches the noise and
+            the network's parameters; "adjoint", for torchdiffeq's methods but scipy_solver, keeps none of them and
+            solves the adjoint ODE in ``backward``, whose gradient errs as its solver does. Source of the latter: Chen
+            et al. (2018), arXiv:1806.07366.
 
     Returns:
         Samples at t = 1, shape (batch, ...), or (num_steps + 1, batch, ...) with ``trajectory``, one state more for a
         method of order four.
 
     Raises:
-        ValueError: If the method or an argument is not valid, or the network's output is not finite; the message has
-            the step and its time.
+        ValueError: If the method or an argument is not valid; or, with the step and its time, if the network's output
+            is not finite, an adaptive method finds no step, or it needs more than ``max_calls``.
     """
     _check_inputs(field, "noise", noise, y)
     _check_method(method, ODE_METHODS)
@@ -124,9 +131,11 @@ def sample_ode(
     _check_tolerances(rtol, atol)
     if per_sample:
         _check_per_sample(field, method, trajectory)
+    _check_max_calls(max_calls)
+    _check_gradient(gradient, method, per_sample)
     monitor = Monitor(None if method in OWN_STEPS_METHODS else len(times) - 1, progress, callback, trajectory)
-    with torch.inference_mode(), field.evaluation_mode(), monitor:
-        network = _Network(field, noise, y, monitor)
+    with _recording(gradient), field.evaluation_mode(), monitor:
+        network = _Network(field, noise, y, monitor, max_calls=max_calls, gradient=gradient)
         x = network.initial(noise, times[0], state_dtype)
         if derived is not None:
             table = derived.steps(field.path, tuple(times.tolist()))
@@ -136,7 +145,7 @@ def sample_ode(
         else:
             x = _by_torchdiffeq(network, dynamics, x, times, method, rtol, atol)
         samples = monitor.finished(_to_the_data(network, dynamics, x, times[-1])).to(noise.dtype)
-    return samples.clone()  # a tensor of inference mode cannot take part in autograd
+    return samples if gradient else samples.clone()  # a tensor of inference mode cannot take part in autograd
 
 
 def encode(
@@ -155,6 +164,7 @@ def encode(
     callback: Callback | None = None,
     state_dtype: torch.dtype | None = None,
     max_iterations: int = 100,
+    max_calls: int = MAX_CALLS,
 ) -> Tensor:
     r"""The noise from which ``sample_ode`` with the same arguments (whose defaults differ) draws ``data``.
 
@@ -168,7 +178,8 @@ def encode(
         method: One of torchdiffeq's, of fixed or adaptive steps, or ddim: methods whose steps know no past.
         rtol, atol: Also of the inversion of fixed steps.
         max_iterations: For each step.
-        field, num_steps, grid, y, per_sample, interval, progress, callback, state_dtype: As in ``sample_ode``.
+        field, num_steps, grid, y, per_sample, interval, progress, callback, state_dtype, max_calls: As in
+            ``sample_ode``.
 
     Returns:
         Shape (batch, ...), standard normal for data of the law of the network. Where the interval ends before 1, as for
@@ -184,6 +195,7 @@ def encode(
     bounded = dynamics.interval if method != "ddim" else _bounded_conversion(field, multistep.DDIM.space)
     times = _times(field, num_steps, grid, interval, bounded)
     _check_tolerances(rtol, atol)
+    _check_max_calls(max_calls)
     if max_iterations < 1:
         raise ValueError(f"max_iterations: must be at least 1, got {max_iterations!r}.")
     if per_sample:
@@ -191,7 +203,7 @@ def encode(
     adaptive = method in ADAPTIVE_METHODS
     monitor = Monitor(None if adaptive else len(times) - 1, progress, callback)
     with torch.inference_mode(), field.evaluation_mode(), monitor:
-        network = _Network(field, data, y, monitor)
+        network = _Network(field, data, y, monitor, max_calls=max_calls)
         x = network.initial(data, None, state_dtype)
         if not adaptive:
             for number, n in enumerate(reversed(range(len(times) - 1))):
@@ -297,16 +309,29 @@ def sample_sde(
 class _Network:
     """The network's predictions for states that are kept in a wider dtype than it works in, under the monitor's eye."""
 
-    def __init__(self, field: Field, like: Tensor, y: Tensor | None, monitor: Monitor) -> None:
+    def __init__(
+        self,
+        field: Field,
+        like: Tensor,
+        y: Tensor | None,
+        monitor: Monitor,
+        max_calls: int | None = None,
+        gradient: str | None = None,
+    ) -> None:
         self.field, self.y, self.dtype, self.monitor = field, y, like.dtype, monitor
+        self.max_calls, self.gradient = max_calls, gradient
 
     def initial(self, values: Tensor, start: float | None, state_dtype: torch.dtype | None) -> Tensor:
         """The values in the dtype of the state; noise becomes the state at ``start``, sigma(start) times it."""
         dtype = state_dtype or torch.promote_types(values.dtype, torch.float32)
         if not dtype.is_floating_point:
             raise ValueError(f"state_dtype: must be floating point, got {dtype}.")
-        x = values.detach().to(dtype, copy=True)  # the caller's stays as it is
+        x = (values if self.gradient else values.detach()).to(dtype, copy=True)  # the caller's stays as it is
         return x if start is None else float(self.field.path.sigma(start)) * x
+
+    def parameters(self) -> list[Tensor]:
+        """Those of the network that are trained."""
+        return [parameter for parameter in self.field.parameters() if parameter.requires_grad]
 
     def __call__(self, x: Tensor, time: Tensor | float, rows: Tensor | None = None, step: int | None = None) -> Tensor:
         y = self.y if rows is None or self.y is None else self.y[rows]
@@ -335,7 +360,7 @@ def _drift(network: _Network, dynamics: Dynamics, times: FloatArray) -> Callable
 def _fixed_step(network: _Network, dynamics: Dynamics, times: FloatArray, method: str, x: Tensor) -> Tensor:
     """One step of a fixed method of torchdiffeq."""
     grid = torch.from_numpy(times.copy()).to(x.device)
-    after: Tensor = torchdiffeq.odeint(_drift(network, dynamics, times), x, grid, method=method)[-1]
+    after: Tensor = odeint(_drift(network, dynamics, times), x, grid, method=method, where="encode")[-1]
     return after
 
 
@@ -346,24 +371,37 @@ def _by_torchdiffeq(
     grid = torch.from_numpy(times.copy()).to(x.device)
     steps, drift = itertools.count(), _drift(network, dynamics, times)
 
-    def starts(t: Tensor, state: Tensor, length: Tensor | None = None) -> None:
+    def starts(t: Tensor, state: Tensor) -> None:
         network.monitor.start_of_step(next(steps), t, state)
 
     def told(t: Tensor, state: Tensor) -> Tensor:
         starts(t, state)
         return drift(t, state)
 
+    def forth_or_back(function: object, state: object, ends: Tensor) -> Tensor:
+        """The grid, in the direction of a solve: the adjoint one goes back."""
+        return grid if bool((ends[-1] > ends[0]) == (grid[-1] > grid[0])) else grid.flip(0)
+
     own_steps = method in OWN_STEPS_METHODS
-    options: dict[str, object] = {} if own_steps else {"grid_constructor": lambda *_: grid}
+    options: dict[str, object] = {} if own_steps else {"grid_constructor": forth_or_back}
     if method in ADAPTIVE_METHODS:
         options["step_t"] = grid[-1:]
     if method == "explicit_adams":
         options["max_order"] = 5  # torchdiffeq counts one more
-    if method != "scipy_solver":  # which tells of no steps
-        setattr(drift, "callback_accept_step" if own_steps else "callback_step", starts)
     wanted = grid if own_steps and network.monitor.states is not None else grid[[0, -1]]
-    function = told if method == "scipy_solver" else drift
-    states = torchdiffeq.odeint(function, x, wanted, rtol=rtol, atol=atol, method=method, options=options)
+    states = odeint(
+        told if method == "scipy_solver" else drift,  # scipy tells of no steps
+        x,
+        wanted,
+        method=method,
+        where="sampling",
+        rtol=rtol,
+        atol=atol,
+        options=options,
+        max_calls=network.max_calls if own_steps else None,
+        starts=starts,
+        parameters=network.parameters() if network.gradient == ADJOINT else None,
+    )
     if own_steps and network.monitor.states is not None:
         network.monitor.states = list(states[:-1])
     last_state: Tensor = states[-1]
@@ -375,7 +413,9 @@ def _each_by_itself(
 ) -> Tensor:
     """The state at the last of the times, which may decrease, by steps of each sample's own."""
     drift, starts = _drift(network, dynamics, times), network.monitor.start_of_step
-    return integrate_each(drift, x, float(times[0]), float(times[-1]), method, rtol, atol, starts)
+    return integrate_each(
+        drift, x, float(times[0]), float(times[-1]), method, rtol, atol, starts, max_calls=network.max_calls
+    )
 
 
 def _inverted(step: Callable[[Tensor], Tensor], after: Tensor, rtol: float, atol: float, max_iterations: int) -> Tensor:
@@ -544,6 +584,29 @@ def _check_bounded(field: Field, w: DiffusionLike | None) -> None:
 def _check_tolerances(rtol: float, atol: float) -> None:
     if not (0 <= rtol < math.inf and 0 <= atol < math.inf and rtol + atol > 0):
         raise ValueError(f"rtol, atol: must be finite and >= 0, and not both 0, got {rtol!r}, {atol!r}.")
+
+
+@contextmanager
+def _recording(gradient: str | None) -> Iterator[None]:
+    """Whether a gradient can be had of what is computed; also where the caller has switched that off."""
+    with torch.inference_mode(gradient is None), torch.set_grad_enabled(gradient is not None):
+        yield
+
+
+def _check_max_calls(max_calls: int) -> None:
+    if max_calls < 1:
+        raise ValueError(f"max_calls: must be at least 1, got {max_calls!r}.")
+
+
+def _check_gradient(gradient: str | None, method: str, per_sample: bool) -> None:
+    if gradient is None:
+        return
+    if gradient not in GRADIENTS:
+        raise ValueError(f"gradient: must be None or one of {', '.join(GRADIENTS)}, got {gradient!r}.")
+    if per_sample or method == "scipy_solver":
+        raise ValueError(f"gradient: must be None with per_sample and for scipy_solver, got {gradient!r}.")
+    if gradient == ADJOINT and method in multistep.ODE_METHODS:
+        raise ValueError(f"gradient: must be 'steps' for the method {method}, got 'adjoint'; that is torchdiffeq's.")
 
 
 def _check_per_sample(field: Field, method: str, trajectory: bool) -> None:

@@ -470,3 +470,15 @@ def test_a_network_that_is_not_finite_is_reported(method):
     field = Field(lambda x, t: x.abs().sqrt(), ip.linear())  # finite at 0, but its derivative is not
     with pytest.raises(ValueError, match=r"velocity and its divergence must be finite, got NaN or infinity for 2 of 3"):
         log_likelihood(field, data, method=method)
+
+
+def test_the_base_density_is_that_of_the_noise():
+    """dx/dt = 0.3 x carries noise of a Laplace law to data of one that is e^0.3 times as wide."""
+    laplace = torch.distributions.Laplace(0.0, 1.0)
+    x = torch.randn(5, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    field = Field(lambda x, t: 0.3 * x, ip.linear())
+    got = log_likelihood(field, x, rtol=1e-8, atol=1e-9, base=lambda noise: laplace.log_prob(noise).sum(1)).nats
+    expected = torch.distributions.Laplace(0.0, math.exp(0.3)).log_prob(x).sum(1)
+    torch.testing.assert_close(got, expected, rtol=1e-6, atol=1e-6)
+    with pytest.raises(ValueError, match=r"base must return one number a sample, shape \(5,\), got \(5, 3\)"):
+        log_likelihood(field, x, base=laplace.log_prob)

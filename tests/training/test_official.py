@@ -290,7 +290,7 @@ def assert_both_fail_beyond_the_data(release, field, noise):
     """sigma = sqrt(1 - alpha^2) of the VP path is not real at t > 1."""
     with pytest.raises(AssertionError, match="underflow"):
         release.ode(noise, "dopri5", 7, 1e-4, 1e-5)
-    with pytest.raises(ValueError, match=r"^sample_official_ode: dopri5 finds no step.*\(underflow.*Use a fixed-step"):
+    with pytest.raises(ValueError, match=r"^sample_official_ode: dopri5 finds no step .*t = 1.*underflow"):
         sample_official_ode(field, noise, method="dopri5", rtol=1e-4, atol=1e-5)
 
 
@@ -360,7 +360,7 @@ def test_what_the_release_has_not_is_refused(sampler):
         with pytest.raises(ValueError, match=where + r"noise must be floating point of shape \(batch, \.\.\.\)"):
             sampler(field_of("linear"), bad)
     if sampler is sample_official_ode:
-        with pytest.raises(ValueError, match=where + "dopri5 finds no step, as the network is not finite"):
+        with pytest.raises(ValueError, match=where + "dopri5 finds no step in step 1, at t = 1e-06: underflow"):
             sampler(Field(lambda x, t: torch.full_like(x, math.nan), ip.linear()), noise)
     broken = Field(lambda x, t: x.new_tensor([[0.0], [math.inf]]).expand_as(x), ip.linear())
     with pytest.raises(ValueError, match=where + "1 of 2 samples are not finite"):
