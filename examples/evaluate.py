@@ -38,7 +38,8 @@ class Measurement:
     Args:
         samples: Their file or folder.
         reference: The file or folder of real images, of their statistics, or of the settings of a run.
-        extractor: A TorchScript file, module:function, or digits.
+        extractor: A TorchScript file or module:function, whose code runs, so that it is typed and never taken from a
+            file; or digits.
         output: JSON file that is written; null is named as the samples, such as samples-metrics.json.
         figures: Groups of figures: frechet, spatial, inception, kid, cmmd, neighbours.
         replicates: Sets that are drawn for the confidence intervals; 0 gives none. Those of Frechet distances of 2,048
@@ -53,7 +54,7 @@ class Measurement:
 
     samples: str
     reference: str
-    extractor: str = such_as(("digits",))
+    extractor: str = such_as(("digits",), runs_code=True)
     output: str | None = None
     figures: tuple[str, ...] = such_as(GROUPS, tuple(GROUPS))
     replicates: int = 200

@@ -8,12 +8,14 @@ import math
 import os
 import re
 import sys
+import typing
 import warnings
 from argparse import ArgumentError
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeVar
 
+import jsonargparse
 import torch
 
 import interpolants
@@ -33,7 +35,7 @@ from training.latents import NORMALIZATIONS, Latents
 from training.objectives import InterpolantLoss
 from training.record import LogConfig
 from training.samplers import ODE_METHODS, OWN_STEPS_METHODS, SDE_METHODS
-from training.settings import make_parser, one_of, require_choices, such_as
+from training.settings import make_parser, one_of, require_choices, require_typed, such_as
 from training.sharding import CHOICES as PARALLEL
 
 if TYPE_CHECKING:
@@ -453,12 +455,22 @@ def read_config(
     Raises:
         ValueError: One line that says what is wrong; an unknown key with the nearest that there is.
     """
+    arguments = sys.argv[1:] if arguments is None else arguments
     parser = make_parser(kind, about)
     try:
-        settings = parser.instantiate(parser.parse_args(arguments))
-    except ArgumentError as error:
+        parsed = parser.parse_args(arguments)
+    except (ArgumentError, ValueError, TypeError) as error:
         raise ValueError(_one_line(str(error), list(flat(parser.get_defaults().as_dict())))) from None
-    return kind(**{each.name: settings[each.name] for each in dataclasses.fields(kind)})
+    for name, group in typing.get_type_hints(kind).items():
+        if dataclasses.is_dataclass(group) and not isinstance(parsed[name], jsonargparse.Namespace):
+            raise ValueError(f"config: {name} must be a group of settings, got {parsed[name]!r}.")
+    for key, value in vars(parsed.as_flat()).items():  # a shell does so only where "~" begins a word
+        if isinstance(value, str) and value.startswith("~"):
+            parsed[key] = os.path.expanduser(value)
+    settings = parser.instantiate(parsed)
+    config = kind(**{each.name: settings[each.name] for each in dataclasses.fields(kind)})
+    require_typed(config, arguments)
+    return config
 
 
 def run_script(main: Callable[[C], None], kind: type[C] = Config) -> None:  # type: ignore[assignment]
@@ -486,6 +498,8 @@ def _require(holds: bool, name: str, contract: str, value: object) -> None:
 
 def _one_line(message: str, keys: list[str]) -> str:
     """A parser's message on one line, with the nearest valid key where one is unknown."""
+    if found := re.search(r"Importing '(.*?)' is not allowed", message):
+        return f"config: no setting may name code, got {found[1]!r}. Nothing that a configuration names is imported."
     if 'Parser key "path"' in message:
         return "config: path must be the name of a path, or a mapping with alpha and sigma as text and nothing else."
     for unknown in (r"unrecognized arguments: --([\w.]+)", r"Option '([\w.]+)' is not accepted"):

@@ -27,9 +27,28 @@ def one_of(choices: Iterable[str], default: Any = dataclasses.MISSING) -> Any:
     return dataclasses.field(default=default, metadata={"choices": tuple(choices)})
 
 
-def such_as(known: Iterable[str], default: Any = dataclasses.MISSING) -> Any:
-    """A field for which these values are known, and others are checked elsewhere."""
-    return dataclasses.field(default=default, metadata={"known": tuple(known)})
+def such_as(known: Iterable[str], default: Any = dataclasses.MISSING, *, runs_code: bool = False) -> Any:
+    """A field for which these values are known, and others are checked elsewhere.
+
+    With ``runs_code`` the others name code: see require_typed.
+    """
+    return dataclasses.field(default=default, metadata={"known": tuple(known), "runs_code": runs_code})
+
+
+def require_typed(settings: Any, arguments: Iterable[str]) -> None:
+    """Check that whatever names code was typed as a flag, and does not come from a file.
+
+    Raises:
+        ValueError: If it was not.
+    """
+    typed = {argument.partition("=")[0] for argument in arguments}
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if field.metadata.get("runs_code") and f"--{field.name}" not in typed and value not in field.metadata["known"]:
+            raise ValueError(
+                f"config: {field.name} must be typed as a flag where it names code, got {value!r} from a file. Add "
+                f"--{field.name} {value} to the command if you trust it."
+            )
 
 
 def require_choices(settings: Any, group: str = "") -> None:
@@ -73,6 +92,16 @@ def _members(hint: Any) -> tuple[Any, ...]:
     return typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
 
 
+def _alternatives(kind: type) -> Iterator[type]:
+    """The dataclasses that a field of a dataclass may be, among other types."""
+    for hint in typing.get_type_hints(kind).values():
+        members = [m for m in _members(hint) if isinstance(m, type) and dataclasses.is_dataclass(m)]
+        if members and not dataclasses.is_dataclass(hint):
+            yield from members
+        for member in members:
+            yield from _alternatives(member)
+
+
 def _setting(field: dataclasses.Field[Any], members: tuple[Any, ...]) -> Setting:
     null = ("null",) if type(None) in members else ()
     words = ("true", "false") if bool in members else field.metadata.get("choices", ())
@@ -92,6 +121,9 @@ def make_parser(kind: type, about: str = "") -> jsonargparse.ArgumentParser:
         kind: The dataclass of the settings.
         about: What the script does, as its docstring says it, which may end in ``Commands::``, examples.
     """
+    # jsonargparse imports what a file names as class_path: of all code, none but the alternatives of a setting.
+    own = [f"{member.__module__}.{member.__qualname__}" for member in _alternatives(kind)]
+    jsonargparse.set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=own)
     description, examples = in_words_of(PurePath(sys.argv[0]).name, about)
     parser = jsonargparse.ArgumentParser(
         exit_on_error=False,

@@ -10,6 +10,7 @@ import yaml
 import interpolants as ip
 from examples.study import Study
 from training.config import Config, ODEConfig, PathText, SDEConfig, TrainingConfig, flat, read_config, run_script
+from training.settings import such_as
 
 DIGITS = Path(__file__).parents[2] / "examples" / "configs" / "digits.yaml"
 
@@ -299,3 +300,65 @@ def test_a_wrong_objective_schedule_or_source_is_one_clear_line(arguments, messa
     with pytest.raises(ValueError, match=message) as caught:
         read_config(arguments)
     assert "\n" not in str(caught.value)
+
+
+# Files from elsewhere
+
+
+@pytest.mark.parametrize("key", [field.name for field in dataclasses.fields(Config)])
+@pytest.mark.parametrize(
+    "value", ["{class_path: planted.X}", "{class_path: planted.X, init_args: {a: 1}}", "planted.X", "[planted.X]"]
+)
+def test_nothing_that_a_file_names_is_imported(key, value, tmp_path, monkeypatch):
+    (tmp_path / "planted.py").write_text("raise SystemExit('the code of a file ran')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "config.yaml").write_text(f"{key}: {value}\n")
+    if key == "run" and value == "planted.X":
+        assert read_config(["--config", str(tmp_path / "config.yaml")]).run == "planted.X"  # a folder may be called so
+        return
+    with pytest.raises(ValueError, match=r"^[^\n]+$"):
+        read_config(["--config", str(tmp_path / "config.yaml")])
+
+
+def test_a_class_path_is_refused_with_its_reason(tmp_path):
+    (tmp_path / "config.yaml").write_text("data: {class_path: planted.X}\n")
+    with pytest.raises(ValueError, match=r"^config: no setting may name code, got 'planted\.X'\. Nothing that"):
+        read_config(["--config", str(tmp_path / "config.yaml")])
+
+
+@pytest.mark.parametrize(("text", "name"), [("data: 3", "data"), ("model: [a]", "model"), ("log: null", "log")])
+def test_a_group_must_be_a_group(text, name, tmp_path):
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(ValueError, match=f"config: {name} must be a group of settings, got"):
+        read_config(["--config", str(tmp_path / "config.yaml")])
+
+
+@dataclasses.dataclass(frozen=True)
+class Extraction:
+    """What runs code.
+
+    Args:
+        extractor: It.
+    """
+
+    extractor: str = such_as(("digits",), runs_code=True)
+
+
+@pytest.mark.parametrize("flag", [["--extractor", "mine:features"], ["--extractor=mine:features"]])
+def test_what_runs_code_is_typed_by_a_person(flag, tmp_path):
+    file = ["--config", str(tmp_path / "config.yaml")]
+    (tmp_path / "config.yaml").write_text("extractor: mine:features\n")
+    with pytest.raises(ValueError, match=r"config: extractor must be typed as a flag where it names code, got 'mine"):
+        read_config(file, Extraction)
+    assert read_config([*file, *flag], Extraction).extractor == "mine:features"
+    (tmp_path / "config.yaml").write_text("extractor: digits\n")
+    assert read_config(file, Extraction).extractor == "digits"
+
+
+def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "config.yaml").write_text("run: ~/runs/mine\ndata: {name: folder, source: ~/images}\n")
+    config = read_config(["--config", str(tmp_path / "config.yaml")])
+    assert config.run == f"{tmp_path}/runs/mine"
+    assert config.data.source == f"{tmp_path}/images"
+    assert read_config(["--run=~/x~y"]).run == f"{tmp_path}/x~y"

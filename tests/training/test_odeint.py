@@ -28,7 +28,7 @@ def test_a_method_that_does_not_arrive_is_given_up_with_its_time(method):
     calls = []
     field = steep()
     counted = Field(lambda x, t: calls.append(0) or field.model(x, t), ip.linear())
-    with pytest.raises(ValueError, match=rf"{method} must arrive with at most max_calls = 300 .* at t = \d\.\d+e-0"):
+    with pytest.raises(ValueError, match=rf"{method} must arrive with at most max_calls = 300 .* at t = [\d.e-]+"):
         sample_ode(counted, noise(2, 3), method=method, rtol=1e-9, atol=1e-9, max_calls=300)
     assert len(calls) == 300
     with pytest.raises(ValueError, match="max_calls: must be at least 1, got 0"):
