@@ -425,6 +425,10 @@ def _in_ulp(got: Any, exact: arb) -> float:
     return float(abs(arb(float(got)) - exact) / float(unit))
 
 
+_NO_DIGIT: Final = 1e300
+"""Errors beyond it, such as that of 0 or infinity for a number, count as this one."""
+
+
 @functools.cache
 def _most_accurate_form(expr: sp.Expr, low: float = 0.0, high: float = 1.0, made: How | None = None) -> Form:
     reference = _Reference(expr, low, high, made=made)
@@ -439,7 +443,7 @@ def _most_accurate_form(expr: sp.Expr, low: float = 0.0, high: float = 1.0, made
         if tolerance == OF_PARTS and (patches := _within(TOLERANCE, FEW, form, reference)) is not None:
             return replace(form, patches=patches)  # about a zero of what is made of accurate parts
         for i, half in enumerate(halves):
-            lost = float(np.log1p(np.minimum(errors[half], 1e30)).sum())  # digits, over all times
+            lost = float(np.log1p(np.minimum(errors[half], _NO_DIGIT)).sum())  # digits, over all times
             if least[i] > 0 and (accurate[i] or lost < 0.8 * least[i]):
                 best[i], least[i] = form, 0.0 if accurate[i] else lost
         if least == [0.0, 0.0]:
@@ -481,6 +485,22 @@ def _forms(expr: sp.Expr, low: float, high: float, made: How | None) -> Iterator
         yield from in_both(decaying)
     for kinds in ((sp.log,), (sp.log, sp.Mul, sp.Pow)):
         yield from _in_parts(expr, kinds, low, high)
+    yield from _of_powers(expr, low, high)
+
+
+def _of_powers(expr: sp.Expr, low: float, high: float) -> Iterator[Form]:
+    """The logarithm of s^p f(s) as p log(s) + log f(s): a power that underflows has a logarithm that does not."""
+    number, logarithm = expr.as_coeff_Mul()
+    if not isinstance(logarithm, sp.log):
+        return
+    rest, logs = logarithm.args[0], sp.S.Zero
+    exact = _exact(rest, low, high, None)
+    for end, distance in ((0, t), (1, 1 - t)):
+        if end in (low, high) and (powers := _powers(exact, end)):
+            rest, logs = rest / distance ** powers[0][0], logs + powers[0][0] * sp.log(distance)
+    if logs != 0:
+        name = sp.Symbol("p0", positive=True)
+        yield from _of_accurate(number * stable(logs + sp.log(name)), [(name, rest, None)], low, high)
 
 
 def _nested(expr: sp.Expr, low: float, high: float) -> Iterator[Form]:
@@ -606,7 +626,7 @@ def _in_parts(expr: sp.Expr, kinds: tuple[type[sp.Expr], ...], low: float, high:
         return
     for form in _of_accurate(whole, [(name, part, None) for part, name in parts.items()], low, high):
         yield form
-        if sp.Mul in kinds and expr.has(sp.log):
+        if sp.Mul in kinds and expr.has(sp.log) and form.whole == whole:
             yield replace(form, whole=sp.expand_log(whole))
 
 
@@ -696,10 +716,10 @@ def _accurate_patch(
     end: int, low: float, high: float, times: np.ndarray[Any, Any], reference: _Reference, tolerance: float
 ) -> Patch | None:
     zeros = [zero if end == 0 else 1 - zero for zero in reference.zeros]
-    zeros = [zero for zero in zeros if low <= zero <= high]
+    zeros = [zero for zero in zeros if low <= float(zero) <= high]
     if len(zeros) > 1 or (zeros and low == 0):
         return None
-    for power, root in [(sp.S.Zero, 1)] if low > 0 else _powers(reference, end):
+    for power, root in [(sp.S.Zero, 1)] if low > 0 else _powers(reference.exact, end):
         for patch in fitted(reference.exact, end, low, high, power, root, zeros[0] if zeros else None):
             values = patched(lambda time: 0 * time + math.nan, [patch], "numpy")(times)
             if reference.excess(values, times).max(initial=0.0) <= tolerance:
@@ -707,13 +727,13 @@ def _accurate_patch(
     return None
 
 
-def _powers(reference: _Reference, end: int) -> list[tuple[sp.Rational, int]]:
+def _powers(exact: Callable[[Any], arb], end: int) -> list[tuple[sp.Rational, int]]:
     """The power of the distance that values next to an end show, and the roots in which what it multiplies may be a
     series; a patch is measured before it is used.
     """
     ks = (24, 32, 40)
     with enclosure.precision(2 * enclosure.ACCURATE):
-        near, nearer, *others = (reference.exact(abs(end - arb(2) ** -k)) for k in (100, 132, *ks))
+        near, nearer, *others = (exact(abs(end - arb(2) ** -k)) for k in (100, 132, *ks))
         if not (enclosure.sign_of(near) and enclosure.sign_of(nearer)):
             return []
         power = _simple(abs(near / nearer).log() / arb(2**32).log(), 10_000)

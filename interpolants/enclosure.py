@@ -562,8 +562,15 @@ def roots(expr: sp.Expr) -> tuple[sp.Rational, ...] | None:
     return None
 
 
+LAST_POWER: Final = 1080
+"""2^-k of it is below all floats."""
+
+
 def refined(expr: sp.Expr, low: sp.Rational, high: sp.Rational, at_low: int) -> sp.Rational:
-    """A change of sign between two times, to 50 digits; ``at_low`` is the sign at the first."""
+    """A change of sign between two times, to 50 digits; ``at_low`` is the sign at the first.
+
+    Next to a simple fraction it is that, or its distance from it has 18 digits.
+    """
     while high - low > sp.Rational(1, 2**170):
         middle = (low + high) / 2
         found = sign_of(value(expr, middle, bits=1))
@@ -573,7 +580,25 @@ def refined(expr: sp.Expr, low: sp.Rational, high: sp.Rational, at_low: int) -> 
     middle = (low + high) / 2
     simple = Fraction(int(middle.p), int(middle.q)).limit_denominator(10**6)
     near_by = sp.Rational(simple.numerator, simple.denominator)
-    return near_by if low < near_by < high else middle
+    if not low <= near_by <= high:
+        return middle
+    found = sign_of(value(expr, near_by, bits=1))
+    side = 0 if found == 0 else 1 if found == at_low else -1
+
+    def is_beyond(distance: sp.Rational) -> bool:
+        return sign_of(value(expr, near_by + side * distance, bits=1)) == -found
+
+    powers = [170, LAST_POWER]
+    while side and powers[1] - powers[0] > 1:
+        k = sum(powers) // 2
+        powers[0 if is_beyond(sp.Rational(1, 2**k)) else 1] = k
+    if not side or powers[1] == LAST_POWER:
+        return near_by
+    inner, outer = (sp.Rational(1, 2**k) for k in reversed(powers))
+    for _ in range(60):
+        middle = (inner + outer) / 2
+        inner, outer = (inner, middle) if is_beyond(middle) else (middle, outer)
+    return near_by + side * (inner + outer) / 2
 
 
 # Bounds

@@ -14,7 +14,7 @@ import sympy as sp
 
 from interpolants.composition import How
 from interpolants.enclosure import sign_of, value
-from interpolants.expansion import Beside, is_zero_constant, near
+from interpolants.expansion import Beside, near
 from interpolants.expression import t
 from interpolants.nesting import nested
 from interpolants.pieces import KINKS, resolved
@@ -49,9 +49,11 @@ def limit(expr: sp.Expr, end: int, made: How | None = None) -> sp.Expr:
     expr = _piece(expr, end)
     if not expr.has(t):
         return expr
-    number, function = expr.as_coeff_Mul()
-    if isinstance(function, sp.log):
-        return number * sp.log(limit(function.args[0], end)).subs(sp.zoo, -sp.oo)
+    for form in (expr,) if made is None else (expr, made.stated):
+        number, function = form.as_coeff_Mul()
+        if isinstance(function, sp.log) and (term := _term(_piece(function.args[0], end), end)) is not None:
+            result: sp.Expr = number * sp.log(_limit(term, end)).subs(sp.zoo, -sp.oo)
+            return result
     term = _term(expr, end, made)
     if term is None:
         raise _unknown(expr, end)
@@ -110,7 +112,7 @@ def _term(expr: sp.Expr, end: int, made: How | None = None) -> _Term | None:
     terms too.
     """
     if not expr.has(t):
-        return _Term(expr) if expr.is_finite and not is_zero_constant(expr) else None
+        return _Term(expr) if expr.is_finite and _is_nonzero(expr) else None
     beside = None if isinstance(expr, sp.log) else _beside(expr, end, made)
     if beside is not None and beside.coefficient.is_finite and beside.coefficient != 0:
         return _Term(beside.coefficient, beside.power, sp.Integer(beside.logs))
@@ -119,6 +121,11 @@ def _term(expr: sp.Expr, end: int, made: How | None = None) -> _Term | None:
     if term is not None or beside is None:
         return term
     return _Term(sp.S.One, sp.oo) if beside.coefficient == 0 else _Term(sp.Integer(beside.sign), -sp.oo)
+
+
+def _is_nonzero(number: sp.Expr) -> bool:
+    """Whether a number is proved not to be 0."""
+    return sign_of(value(number, sp.S.Zero, bits=1)) != 0
 
 
 def _by_laws(expr: sp.Expr, end: int) -> _Term | None:
@@ -144,7 +151,7 @@ def _by_laws(expr: sp.Expr, end: int) -> _Term | None:
     limits = [_limit(term, end) for term in terms]
     result = expr.func(*limits)
     is_number = result.is_finite and result.is_comparable
-    return _Term(result) if is_number and not is_zero_constant(result) else None
+    return _Term(result) if is_number and _is_nonzero(result) else None
 
 
 def _of_inner(expr: sp.Expr, end: int) -> _Term | None:
@@ -206,8 +213,9 @@ def _product(terms: Sequence[_Term], end: int) -> _Term | None:
 
 
 def _sum(terms: Sequence[_Term], end: int) -> _Term | None:
-    """That of the largest term; None where the largest ones cancel."""
+    """That of the largest terms; None where it is not proved that these do not cancel."""
     first, *others = terms
+    total = sp.S.One
     for term in others:
         if first.power == term.power == sp.oo:
             continue
@@ -216,12 +224,10 @@ def _sum(terms: Sequence[_Term], end: int) -> _Term | None:
             return None
         limiting = _limit(ratio, end)
         if limiting.is_infinite:
-            first = term
-        elif limiting != 0:
-            if is_zero_constant(1 + limiting):
-                return None
-            first = first._replace(coefficient=first.coefficient * (1 + limiting))
-    return first
+            first, total = term, sp.S.One
+        else:
+            total += limiting
+    return first._replace(coefficient=first.coefficient * total) if total == 1 or _is_nonzero(total) else None
 
 
 def _limit(term: _Term, end: int) -> sp.Expr:

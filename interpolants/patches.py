@@ -95,7 +95,8 @@ def fitted(
         coefficients = tuple(map(float, _interpolated(nodes, values)))
         first = float(middle)
         patch = Patch(
-            end, low, high, _in_two(power), root, (first, float(middle - first)), float(half),
+            end, low, high, _in_two(power), root,
+            (first, float(middle - first)) if zero is None else _in_two(zero), float(half),
             (0.0, *coefficients) if zero is not None else coefficients,
         )  # fmt: skip
     yield patch

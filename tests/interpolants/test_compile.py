@@ -378,3 +378,32 @@ def test_a_logarithm_is_taken_of_an_accurate_argument(backend):
     found = compiled(expr, backend)(torch.tensor(times) if backend == "torch" else times)
     assert np.asarray(found) == pytest.approx(exact, rel=1e-13)
     assert float(compiled(expr, "numpy")(np.float64(1.0))) == math.inf
+
+
+def test_a_zero_beside_a_float_keeps_its_distance_from_it():
+    """log tan(pi (t + b(t)) / 2) is zero where t + b(t) = 1/2, some 1e-226 below 1/2."""
+    expr = log(tan(pi * (t / 2 + t * (1 - t) * exp(-18000 * (t - R(331, 1000)) ** 2) / 200)))
+    assert_accurate(expr, [0.3, 0.331, 0.5 - 2.0**-54, 0.5, 0.5 + 2.0**-53, 0.6])
+    assert 0 < compiled(expr, "numpy")(np.array([0.5]))[0] < 1e-200
+
+
+@pytest.mark.parametrize(
+    "expr",
+    [
+        log(sp.asin(tan(pi * t / 4) ** 8) / (1 - t ** R(7, 3))),
+        2 * log(sp.tanh(15 * t) ** 8 * sp.atan(120 * t) / (1 - t) ** R(27, 10)),
+        -log(sp.atan(sin(t) ** 12) * (1 + t)),
+    ],
+    ids=str,
+)
+def test_the_logarithm_of_a_power_that_underflows(expr):
+    assert_accurate(expr, [1e-60, 1e-45, 1e-41, *TIMES])
+
+
+def test_a_logarithm_of_a_product_of_ratios_is_written_in_its_own_parts():
+    scale = "sqrt(1+3.61e+03*(t-0.5)**2)"
+    path = ip.Path(f"{scale}*log(1+2.49e+04*t)/log(1+2.49e+04)", f"{scale}*(1-exp(1-1/t**2))")
+    drift = path.sde("velocity", w="exp(-4.02*t)").a
+    with mpmath.workdps(60):
+        want = evaluate(drift.expr, mpmath.mpf(0.3), digits=60)
+    assert float(drift(torch.tensor(0.3, dtype=torch.float64))) == pytest.approx(float(want), rel=1e-13)

@@ -241,3 +241,20 @@ def test_a_number_that_is_merely_small_is_no_zero():
     small = R(1, 10**100)
     assert limit(small + t**2, 0) == small
     assert limit(small * exp(t), 0) == small
+
+
+def test_constants_that_cancel_without_being_seen_to_are_not_taken_for_a_limit():
+    """alpha / sigma at t = 1: sigma is 0 there, by a relation between exponentials that no normal form shows."""
+    path = ip.Path("t**0.7", "1-t**0.7").after(
+        "(sinh(0.04*t)/sinh(0.04))/((sinh(0.04*t)/sinh(0.04))+8*(1-sinh(0.04*t)/sinh(0.04)))"
+    )
+    assert path.log_snr.limit(1) == sp.oo
+    path = ip.Path("exp(-15*(1-(cosh(3*t)-1)/(cosh(3)-1)*t))", "1-exp(-30*(1-(cosh(3*t)-1)/(cosh(3)-1)*t))")
+    assert path.log_snr.limit(1) == sp.oo
+
+
+@pytest.mark.parametrize("k", [100, 20_000])
+def test_a_sum_whose_largest_terms_cancel_has_the_sign_of_the_rest(k):
+    bump = exp(-k * (1 - t / 2) ** 2)
+    expr = 1 - t**2 + 3 * bump * t - bump * t**3
+    assert sp.simplify(limit(expr, 1) - 2 * exp(-sp.Rational(k, 4))) == 0

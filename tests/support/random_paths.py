@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from many_digits import jet_function
+from many_digits import UndecidedError, jet_function
 from mpmath import mpf, workdps
 
 MAX_TEXT = 400
@@ -487,7 +487,10 @@ def draw(seed: int) -> Case:
     """The case of a seed."""
     rng = random.Random(seed)
     while True:
-        case = _draw(seed, rng)
+        try:
+            case = _draw(seed, rng)
+        except UndecidedError:  # the depth of a dip below a function whose value is not known
+            continue
         if max(map(len, (case.alpha, case.sigma, case.time_map or ""))) <= MAX_TEXT:
             return case
 
