@@ -727,6 +727,9 @@ def _accurate_patch(
     return None
 
 
+MAX_POWER: Final = 10_000
+
+
 def _powers(exact: Callable[[Any], arb], end: int) -> list[tuple[sp.Rational, int]]:
     """The power of the distance that values next to an end show, and the roots in which what it multiplies may be a
     series; a patch is measured before it is used.
@@ -736,7 +739,10 @@ def _powers(exact: Callable[[Any], arb], end: int) -> list[tuple[sp.Rational, in
         near, nearer, *others = (exact(abs(end - arb(2) ** -k)) for k in (100, 132, *ks))
         if not (enclosure.sign_of(near) and enclosure.sign_of(nearer)):
             return []
-        power = _simple(abs(near / nearer).log() / arb(2**32).log(), 10_000)
+        shown = abs(near / nearer).log() / arb(2**32).log()
+        if not abs(shown) < MAX_POWER:
+            return []  # an essential singularity
+        power = _simple(shown, 10_000)
         series = [value * arb(2) ** (k * enclosure.constant(power)) for value, k in zip(others, ks, strict=True)]
         differences = [a - b for a, b in itertools.pairwise(series)]
         roots = {1, 2, int(power.q)}
