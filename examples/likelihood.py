@@ -23,8 +23,10 @@ from numpy.typing import NDArray
 
 from models import SiT
 from training import Field, log_likelihood
+from training.carried import carried_interval
 from training.config import run_script
 from training.data import Digits, Source
+from training.images import to_unit_range
 from training.likelihood import Likelihood
 from training.odeint import ADAPTIVE_METHODS
 from training.processes import join
@@ -49,6 +51,7 @@ class LikelihoodConfig:
         num_steps: Of a method with fixed steps.
         rtol: Of an adaptive method.
         atol: Of an adaptive method.
+        interval: Times to integrate over; null is what the network's prediction carries, found on the first batch.
     """
 
     count: int | None = None
@@ -59,6 +62,7 @@ class LikelihoodConfig:
     num_steps: int = 50
     rtol: float = 1e-5
     atol: float = 1e-5
+    interval: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         for name in ("count", "batch_size"):
@@ -113,6 +117,7 @@ def measure(
     source: Source,
     chosen: Sequence[int],
     settings: LikelihoodConfig,
+    interval: tuple[float, float],
 ) -> Generator[int, None, None]:
     """Measure and write some shards, each as a batch; yields the number of images of each.
 
@@ -137,9 +142,20 @@ def measure(
             num_steps=settings.num_steps,
             rtol=settings.rtol,
             atol=settings.atol,
+            interval=interval,
         )
         results.write(shard, torch.stack(result, dim=1).double().cpu().numpy())  # (n, 3)
         yield len(indices)
+
+
+def carried(field: Field, source: Source, indices: Sequence[int], seed: int) -> tuple[float, float]:
+    """The interval over which the network's prediction carries the ODE, found on some images."""
+    if field.path.ode(field.prediction).interval() == (0.0, 1.0):
+        return 0.0, 1.0
+    device = cast(SiT, field.model).pos_embed.device
+    batch = source.batch(indices, [(seed, index) for index in indices])
+    y = batch.labels.to(device) if cast(SiT, field.model).num_classes else None
+    return carried_interval(field, to_unit_range(batch.data.to(device)), y=y, seed=seed, indices=indices)
 
 
 def figures(rows: NDArray[np.float64], dims: int) -> dict[str, dict[str, float | None]]:
@@ -180,14 +196,18 @@ def main(config: Measurement) -> None:
         shape=(len(Likelihood._fields),),
         dtype="float64",
     )
+    interval = settings.interval or carried(field, source, chosen[: settings.batch_size], settings.seed)
+    if interval[1] < 1.0 and processes.is_first:
+        noise = float(field.path.sigma(interval[1]) / field.path.alpha(interval[1]))
+        print(f"up to t = {interval[1]:.6g}: the density is of the data with a noise of deviation {noise:.2g} on it")
     complete = write_missing(
-        results, processes, lambda shards: measure(results, shards, field, source, chosen, settings)
+        results, processes, lambda shards: measure(results, shards, field, source, chosen, settings, interval)
     )
     if not (complete and processes.is_first):
         return
     rows = np.concatenate([results.read(shard) for shard in results.shards])
     found = figures(rows, math.prod(model.input_shape))
-    write_json(results.folder / "likelihood.json", {"images": wanted, "of": len(source), **found})
+    write_json(results.folder / "likelihood.json", {"images": wanted, "of": len(source), "interval": interval, **found})
     of = f"all {wanted:,} images" if wanted == len(source) else f"only {wanted:,} of {len(source):,} images"
     for name, each in found.items():
         images, probes = ("unknown" if error is None else f"{error:.2g}" for error in list(each.values())[1:])

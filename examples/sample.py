@@ -27,6 +27,7 @@ from training.figures import sample_grid, trajectory_figure
 from training.generate import draw, guided, initial_noise, labels_of
 from training.images import to_unit_range
 from training.latents import Latents
+from training.samplers import default_ode_method
 
 
 def main(config: Config) -> None:
@@ -96,13 +97,14 @@ def trajectory(
     labels = labels_of(settings, model.num_classes, rows)
     y = labels.to(device) if model.num_classes else None
     noise = initial_noise(model.input_shape, settings.seed, rows).to(device)
-    ode = sample_ode(field, noise, num_steps=num_steps, method=settings.ode.method, y=y, trajectory=True)
-    w, method = settings.sde.w, settings.sde.method
-    sde = sample_sde(field, noise, w=w, num_steps=num_steps, seed=settings.seed, method=method, y=y, trajectory=True)
+    method = settings.ode.method or default_ode_method(field)
+    ode = sample_ode(field, noise, num_steps=num_steps, method=method, y=y, trajectory=True)
+    w, by = settings.sde.w, settings.sde.method
+    sde = sample_sde(field, noise, w=w, num_steps=num_steps, seed=settings.seed, method=by, y=y, trajectory=True)
     every = num_steps // (columns - 1)
     states = {
-        f"ODE, {settings.ode.method}": ode[::every].cpu(),
-        f"SDE, {method if w is None else f'w = {w}'}": sde[::every].cpu(),
+        f"ODE, {method}": ode[::every].cpu(),
+        f"SDE, {by if w is None else f'w = {w}'}": sde[::every].cpu(),
     }
     images = {name: torch.stack([decode(x) for x in xs]) for name, xs in states.items()}
     return trajectory_figure(images, times=torch.linspace(0, 1, columns).tolist(), labels=labels.tolist())

@@ -257,12 +257,13 @@ class ODEConfig:
     """The ODE sampler.
 
     Args:
-        method: Such as heun2, dopri5, adams_pc2 or unipc2; the table is in training/samplers.py.
+        method: Such as heun2, dopri5, adams_pc2 or unipc2; the table is in training/samplers.py. Null is heun2, but
+            unipc2 where the velocity has a pole in the prediction.
         num_steps: Of a method with fixed steps.
         grid: The times of the steps: uniform, shifted, log_snr, edm, cosine, optimized or scales.
     """
 
-    method: str = one_of(ODE_METHODS, "heun2")
+    method: str | None = one_of(ODE_METHODS, None)
     num_steps: int = 50
     grid: str = one_of(GRIDS, "uniform")
 
@@ -271,7 +272,8 @@ class ODEConfig:
         _require(self.num_steps >= 1, "sampling.ode.num_steps", "at least 1", self.num_steps)
 
     def __str__(self) -> str:
-        return f"ODE, {self.method}" + ("" if self.method in OWN_STEPS_METHODS else _steps(self.num_steps, self.grid))
+        method = "" if self.method is None else f", {self.method}"
+        return f"ODE{method}" + ("" if self.method in OWN_STEPS_METHODS else _steps(self.num_steps, self.grid))
 
 
 @dataclass(frozen=True)

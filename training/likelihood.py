@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from training.brownian import stream
+from training.carried import require_carried
 from training.fields import Field
 from training.odeint import ADAPTIVE_METHODS, MAX_CALLS, odeint
 from training.samplers import FIXED_METHODS
@@ -65,6 +66,7 @@ def log_likelihood(
     rtol: float = 1e-5,
     atol: float = 1e-5,
     max_calls: int = MAX_CALLS,
+    interval: tuple[float, float] | None = None,
     base: Callable[[Tensor], Tensor] | None = None,
 ) -> Likelihood:
     r"""Log-density of the data under the probability-flow ODE of the network.
@@ -84,6 +86,9 @@ def log_likelihood(
         num_steps: Equal steps of a fixed-step method; an adaptive one takes its own.
         rtol, atol: Tolerances of an adaptive method, on the state and on the integral of the divergence.
         max_calls: Most calls of the network by an adaptive method.
+        interval: Times to integrate over; None is all of [0, 1] on which the drift's coefficients are bounded. Where a
+            pole of theirs amplifies the network's error beyond use, another has to be given: see
+            ``training.carried.carried_interval``.
         base: Log-density of the noise, the state at t = 0 over sigma(0), as a function of shape (batch, ...) to
             (batch,); None is that of the standard normal law.
 
@@ -101,7 +106,8 @@ def log_likelihood(
 
     Raises:
         TypeError: If the data are not a floating point or uint8 tensor.
-        ValueError: If another argument is not valid, or the network's velocity or its divergence is not finite.
+        ValueError: If another argument is not valid, the network's velocity or its divergence is not finite, or its
+            prediction does not carry the ODE over the whole interval and none is given.
     """
     _check_one_of("method", method, (*FIXED_METHODS, *ADAPTIVE_METHODS))
     _check_one_of("probe", probe, PROBES)
@@ -126,7 +132,11 @@ def log_likelihood(
         raise ValueError("log_likelihood: data must be finite, got NaN or infinity.")
 
     path, dynamics, dims = field.path, field.path.ode(field.prediction), data[0].numel()
-    start, stop = dynamics.interval()
+    if interval is None:
+        require_carried("log_likelihood", field, data.detach(), y=y, seed=seed, indices=indices)
+    elif not 0.0 <= interval[0] < interval[1] <= 1.0:
+        raise ValueError(f"log_likelihood: interval must be inside [0, 1] and not empty, got {interval!r}.")
+    start, stop = interval or dynamics.interval()
     alpha, std = float(path.alpha(stop)), float(path.sigma(start))
     differentiable = data.requires_grad and torch.is_grad_enabled()
 

@@ -50,6 +50,7 @@ from interpolants.time_grid import FloatArray, TimeGrid, TimeGridLike
 from training import multistep
 from training.adaptive import TABLEAUS, integrate_each
 from training.brownian import SampleNoise
+from training.carried import require_carried
 from training.fields import Field
 from training.monitor import Callback, Monitor
 from training.multistep import Multistep
@@ -66,12 +67,17 @@ SDE_METHODS: Final = (*TORCHSDE_METHODS, *multistep.SDE_METHODS, "ancestral")
 Interval = tuple[float, float]
 
 
+def default_ode_method(field: Field) -> str:
+    """heun2; unipc2 where the velocity has a pole in the prediction, by which heun2 amplifies its error."""
+    return "heun2" if field.path.ode(field.prediction).interval() == (0.0, 1.0) else "unipc2"
+
+
 def sample_ode(
     field: Field,
     noise: Tensor,
     *,
     num_steps: int = 50,
-    method: str = "heun2",
+    method: str | None = None,
     grid: TimeGridLike = "uniform",
     y: Tensor | None = None,
     rtol: float = 1e-3,
@@ -92,7 +98,7 @@ def sample_ode(
         noise: Standard normal, shape (batch, ...); its dtype is that of the samples.
         num_steps: Of a method with fixed steps; an adaptive one takes its own, and this is only the number of states of
             its trajectory.
-        method: One of ``ODE_METHODS``; the table is in the module.
+        method: One of ``ODE_METHODS``; the table is in the module. None is that of ``default_ode_method``.
         grid: The times of the steps: from ``interpolants.time_grid``, or its name, or the times themselves, which start
             at the noise; ``num_steps`` is then not used.
         y: Labels, shape (batch,), or None.
@@ -119,6 +125,7 @@ def sample_ode(
             is not finite, an adaptive method finds no step, or it needs more than ``max_calls``.
     """
     _check_inputs(field, "noise", noise, y)
+    method = method or default_ode_method(field)
     _check_method(method, ODE_METHODS)
     derived = multistep.ODE_METHODS.get(method)
     dynamics = field.path.ode(field.prediction)
@@ -187,6 +194,8 @@ def encode(
 
     Raises:
         ValueError: As in ``sample_ode``.
+            For an adaptive method also if the prediction does not carry the ODE over its whole interval and none is
+            given: see ``training.carried``.
         ArithmeticError: If a step cannot be inverted, being too long.
     """
     _check_inputs(field, "data", data, y)
@@ -201,6 +210,8 @@ def encode(
     if per_sample:
         _check_per_sample(field, method, trajectory=False)
     adaptive = method in ADAPTIVE_METHODS
+    if adaptive and interval is None and isinstance(grid, str | TimeGrid):
+        require_carried("encode", field, data, y=y)
     monitor = Monitor(None if adaptive else len(times) - 1, progress, callback)
     with torch.inference_mode(), field.evaluation_mode(), monitor:
         network = _Network(field, data, y, monitor, max_calls=max_calls)
