@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import sympy as sp
@@ -53,20 +53,22 @@ class Coefficient:
         Arrays of jax are evaluated in their own dtype, which is float64 only where ``jax_enable_x64`` is set.
 
         Raises:
-            ValueError: If a time is outside [0, 1]. Times on an accelerator are not looked at, which would wait for it.
+            ValueError: If a time is outside [0, 1] by more than rounding. Times on an accelerator are not looked at, as
+                that would wait for it; those outside count as the nearer end.
         """
         if isinstance(time, Tensor):
             _check_tensor(time)
-            value = self.kernel(precise(time)).to(time.dtype)
-            return value.clone() if value is time else value
+            return self.kernel(precise(time).clamp(0.0, 1.0)).to(time.dtype)
         if isinstance(time, np.ndarray):
-            _check_range(float(time.min(initial=1.0)), float(time.max(initial=0.0)))
-            return compiled(self.expr, "numpy", self._made)(time.astype(np.float64)).astype(time.dtype)
+            _check_range(float(time.min(initial=1.0)), float(time.max(initial=0.0)), np.finfo(time.dtype).eps)
+            return compiled(self.expr, "numpy", self._made)(time.astype(np.float64).clip(0.0, 1.0)).astype(time.dtype)
         if isinstance(time, numbers.Real):
             _check_range(float(time), float(time))
-            return float(compiled(self.expr, "numpy", self._made)(np.float64(time)))
+            return float(compiled(self.expr, "numpy", self._made)(np.float64(time).clip(0.0, 1.0)))
         if _is_jax(time):
             _check_jax(time)
+            where = sys.modules["jax"].numpy.where  # whose gradient at an end is 1, and that of clip a half
+            time = where(time < 0.0, 0.0, where(time > 1.0, 1.0, time))
             return compiled(self.expr, "jax", self._made)(time)
         raise TypeError(f"t: must be a tensor, an array or a number in [0, 1], got {type(time).__name__}.")
 
@@ -164,7 +166,7 @@ def at(coefficients: Sequence[Coefficient], time: Tensor | float, like: Tensor) 
             f"t: must be a scalar or have shape (batch,) = {tuple(like.shape[:1])}, got {tuple(time.shape)}. "
             "Pass one time a sample; t.flatten() or t.expand(len(x)) often is what is meant."
         )
-    time = precise(time)
+    time = precise(time).clamp(0.0, 1.0)
     shape = time.shape + (1,) * (like.dim() - 1) if time.dim() else ()
     return tuple(c.kernel(time).to(like.dtype).reshape(shape) for c in coefficients)
 
@@ -179,12 +181,17 @@ def precise(values: Tensor) -> Tensor:
     return values.to(precise_dtype(values.device))
 
 
+_ROUNDINGS: Final = 4
+_MOST_SLACK: Final = 1e-6
+"""Where an eps of the dtype, as that of bfloat16, is no longer small."""
+
+
 def _check_tensor(time: Tensor) -> None:
     if not time.is_floating_point():
         raise TypeError(f"t: must be floating point, got {time.dtype}. For step k of n pass k / n.")
     if _has_values(time):
         low, high = torch.aminmax(time.detach())
-        _check_range(low.item(), high.item())
+        _check_range(low.item(), high.item(), torch.finfo(time.dtype).eps)
 
 
 def _has_values(time: Tensor) -> bool:
@@ -210,12 +217,14 @@ def _check_jax(time: Any) -> None:
     if not jax.numpy.issubdtype(time.dtype, jax.numpy.floating):
         raise TypeError(f"t: must be floating point, got {time.dtype}. For step k of n pass k / n.")
     if not isinstance(time, jax.core.Tracer) and time.size:
-        _check_range(float(time.min()), float(time.max()))
+        _check_range(float(time.min()), float(time.max()), float(jax.numpy.finfo(time.dtype).eps))
 
 
-def _check_range(low: float, high: float) -> None:
-    if not (low >= 0.0 and high <= 1.0):
-        worst = low if not low >= 0.0 else high
+def _check_range(low: float, high: float, eps: float = sys.float_info.epsilon) -> None:
+    """Times that rounding has moved out of [0, 1] count as its ends."""
+    slack = min(_ROUNDINGS * eps, _MOST_SLACK)
+    if not (low >= -slack and high <= 1.0 + slack):
+        worst = low if not low >= -slack else high
         nan = " (NaN)" if math.isnan(worst) else ""
         raise ValueError(f"t: must lie in [0, 1] (0 is noise, 1 is data), got {worst!r}{nan}.")
 

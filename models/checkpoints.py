@@ -30,6 +30,7 @@ from models.presets import PRESETS, create_model
 from models.sit import SiT
 
 _WHERE = "load_official"
+_FIRST = "x_embedder.proj.weight"
 _LEFT_OUT = ("projectors.", "feat_rope.")
 
 
@@ -52,12 +53,15 @@ def load_official(
     trace in a file; such a file must be told by ``style``.
 
     Args:
-        file: A bare state dict, or a training checkpoint {model, ema, opt, args}.
+        file: A bare state dict, or a training checkpoint {model, ema, opt, args} or {state_dict}. Prefixes of the
+            names, as of compiled or wrapped networks, are left out.
         input_size: Height and width of the input, or one integer for both. None is a square input, the side being
             found from the number of tokens; else it is checked against the position embedding in the file.
         in_channels: Channels that the file is expected to have; None takes what it has.
         num_classes: Classes, without the null class, that the file is expected to have (0: no label table); None takes
-            what it has.
+            what it has, the last row of the table being the null class. An official network trained without class
+            dropout has no null class, which no file tells: give the number of classes and ``class_dropout=0``, and one
+            of zeros is added.
         class_dropout: Used when training goes on; the file does not tell it.
         use_ema: Take the averaged weights of a training checkpoint, else the raw ones. A bare state dict has one set.
         style: rope, swiglu, rms_norm or qk_norm, in place of what the names in the file tell.
@@ -67,7 +71,7 @@ def load_official(
         ValueError: If the file cannot be read as tensors, or is not a SiT of a known size: the message lists the keys
             that are missing, unexpected or of the wrong shape.
     """
-    content = _select(_read(Path(file)), use_ema)
+    content = _without_prefix(_select(_read(Path(file)), use_ema), use_ema)
     weights = {key: value for key, value in content.items() if not key.startswith(_LEFT_OUT)}
     dimensions = {"pos_embed": 3, "x_embedder.proj.weight": 4, "final_layer.linear.weight": 2}
     if absent := [key for key, n in dimensions.items() if key not in weights or weights[key].ndim != n]:
@@ -85,9 +89,15 @@ def load_official(
         )
     table = weights.get("y_embedder.embedding_table.weight")
     classes = 0 if table is None else table.shape[0] - 1
+    if table is not None and class_dropout == 0.0 and num_classes == table.shape[0]:  # there is no null class
+        classes = num_classes
+        weights["y_embedder.embedding_table.weight"] = torch.cat([table, torch.zeros_like(table[:1])])
     for argument, expected, found in (("in_channels", in_channels, channels), ("num_classes", num_classes, classes)):
         if expected is not None and expected != found:
-            raise ValueError(_message(argument, f"{found}, as in the file", expected, "Or leave it out."))
+            fix = "Or leave it out."
+            if argument == "num_classes" and expected == found + 1:
+                fix = "Or leave it out; if it was trained without class dropout, pass class_dropout=0."
+            raise ValueError(_message(argument, f"{found}, as in the file", expected, fix))
     if input_size is None:
         input_size = patch_size * math.isqrt(weights["pos_embed"].shape[1])
 
@@ -161,6 +171,8 @@ def _read(file: Path) -> Any:
 
 def _select(content: Any, use_ema: bool) -> dict[str, Tensor]:
     """Return the state dict of a training checkpoint, or the content itself if it is one."""
+    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):  # of Lightning
+        content = content["state_dict"]
     if isinstance(content, Mapping) and ("model" in content or "ema" in content):
         key = "ema" if use_ema else "model"
         if key not in content:
@@ -174,6 +186,21 @@ def _select(content: Any, use_ema: bool) -> dict[str, Tensor]:
             _message("file", "a state dict of tensors", type(content).__name__, "Is it another checkpoint?")
         )
     return dict(content)
+
+
+def _without_prefix(content: dict[str, Tensor], use_ema: bool) -> dict[str, Tensor]:
+    """The network in a state dict, without what its names begin with, such as ``module.`` or ``_orig_mod.``.
+
+    Of several networks it is the one whose prefix says that it is an average, or does not say so.
+    """
+    prefixes = [key.removesuffix(_FIRST) for key in content if key.endswith(_FIRST)]
+    chosen = [prefix for prefix in prefixes if ("ema" in prefix.lower()) == use_ema] if len(prefixes) > 1 else prefixes
+    if not prefixes or "" in prefixes:
+        return content
+    if len(chosen) != 1:
+        fix = "Save the state dict of one of them."
+        raise ValueError(_message("file", "a state dict of one SiT", f"several, named {', '.join(prefixes)}", fix))
+    return {key.removeprefix(chosen[0]): value for key, value in content.items() if key.startswith(chosen[0])}
 
 
 def _check_keys_and_shapes(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:

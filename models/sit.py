@@ -115,6 +115,7 @@ class SiT(SharedNetwork):
 
     Attributes:
         null_class: What ``y`` is where no condition is meant: num_classes, or 0 for vectors; None if unconditional.
+        class_dropout: If it is 0, training does not reach the null class.
         activation_checkpointing: Keep only the input of each block for the backward pass, and run it once more there:
             less memory, a third more time. False at first.
 
@@ -159,7 +160,7 @@ class SiT(SharedNetwork):
             rms_norm=rms_norm,
             qk_norm=qk_norm,
         )
-        self.num_classes = num_classes
+        self.num_classes, self.class_dropout = num_classes, class_dropout
         self.null_class = num_classes if num_classes > 0 else 0 if condition_dim > 0 else None
         self.activation_checkpointing = False
         height, width = cast(tuple[int, int], self.config.input_size)

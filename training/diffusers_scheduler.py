@@ -261,8 +261,11 @@ class PathScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         return sample
 
     def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """x_t = alpha data + sigma noise at ``timesteps``, in the units of the network, scalar or of shape (batch,)."""
-        return self.path.interpolate(original_samples, noise, self._time(timesteps.double()).to(noise.device))
+        """x_t = alpha data + sigma noise at ``timesteps``, in the units of the network, scalar or of shape (batch,) or
+        (1,).
+        """
+        time = self._time(timesteps.double()).to(noise.device)
+        return self.path.interpolate(original_samples, noise, time.reshape(()) if time.numel() == 1 else time)
 
     # The steps
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -17,6 +18,13 @@ from interpolants.coefficient import at
 from interpolants.quantities import check_quantity
 from training import hub
 from training.guidance import Guidance
+
+
+def unwrapped(model: object) -> object:
+    """The network within DataParallel, DistributedDataParallel and their like."""
+    while isinstance(model, nn.Module) and isinstance(getattr(model, "module", None), nn.Module):
+        model = model.module
+    return model
 
 
 class Field:
@@ -73,12 +81,20 @@ class Field:
         self.guidance = Guidance(scale=guidance_scale) if guidance is None else guidance
         self._weak = self._weak_field()
         negative = self.guidance.y_negative
-        self._negative: int | Tensor | None = getattr(model, "null_class", None) if negative is None else negative
+        network = unwrapped(model)
+        self._negative: int | Tensor | None = getattr(network, "null_class", None) if negative is None else negative
         if self.guidance.scale != 1.0 and self._weak is None and self._negative is None:
             name = "guidance_scale" if guidance is None else "guidance.scale"
             raise ValueError(
                 f"Field: {name} must be 1 for a network without model.null_class, got {self.guidance.scale!r}. "
                 "Train it with class dropout, or guide it by a weak network or a negative class."
+            )
+        by_null_class = self.guidance.scale != 1.0 and self._weak is None and negative is None
+        if by_null_class and getattr(network, "class_dropout", None) == 0:
+            warnings.warn(
+                "Field: guidance by a null class that was never trained, as the network's class_dropout is 0. Train it "
+                "with class dropout, or guide it by a weak network or a negative class.",
+                stacklevel=2,
             )
         self._to_space = self._conversion_to_space()
         self._interval = self._guided_interval()

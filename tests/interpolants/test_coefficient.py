@@ -134,6 +134,22 @@ def test_a_time_outside_the_unit_interval_is_refused(bad):
             ip.linear().alpha(time)
 
 
+@pytest.mark.parametrize("path", [ip.linear(), ip.vp()], ids=lambda p: p.name)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_time_that_rounding_moved_beyond_an_end_is_that_end(path, dtype):
+    """As 3 * (1/3 + 2^-54) is, and 1 - 3 * 0.333...: on the CPU as on an accelerator, whose times nobody looks at."""
+    eps = torch.finfo(dtype).eps
+    for end, beyond in ((0.0, -eps / 4), (1.0, 1 + eps), (1.0, 1 + 2 * eps)):
+        for coefficient in (path.alpha, path.sigma, path.d_alpha):
+            want = coefficient(torch.tensor(end, dtype=dtype))
+            assert torch.equal(coefficient(torch.tensor(beyond, dtype=dtype)), want)
+            assert coefficient(np.array([beyond], dtype=str(dtype)[6:]))[0] == want
+    assert path.alpha(1 + 2.0**-52) == path.alpha(1.0)
+    x = torch.randn(2, 3, dtype=dtype)
+    moved = path.interpolate(x, x, torch.full((2,), 1 + eps, dtype=dtype))
+    assert torch.equal(moved, path.interpolate(x, x, torch.ones(2, dtype=dtype)))
+
+
 def test_a_time_of_the_wrong_type_or_shape_is_refused():
     with pytest.raises(TypeError, match=r"must be floating point, got torch\.int64\. For step k of n pass k / n"):
         ip.linear().alpha(torch.tensor([0, 1]))

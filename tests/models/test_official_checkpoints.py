@@ -251,3 +251,40 @@ def test_what_the_official_code_cannot_load_is_not_saved(tmp_path: Path, changes
     with pytest.raises(ValueError, match=r"save_official: model must be of the paper's block and have classes"):
         save_official(randomised(**changes), tmp_path / "SiT.pt")
     assert not any(tmp_path.iterdir())
+
+
+# Names that other tools leave
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "_orig_mod.module.", "net.ema_model."])
+def test_prefixes_of_wrapped_networks_are_left_out(tmp_path: Path, prefix: str) -> None:
+    model = randomised()
+    wrapped = {prefix + key: value for key, value in model.state_dict().items()}
+    for content in (wrapped, {"state_dict": wrapped, "epoch": 3}, {"ema": wrapped, "model": {}}):
+        assert_same_function(load_official(save(content, tmp_path)), model)
+
+
+def test_of_a_network_and_its_average_in_one_state_dict_the_one_asked_for_is_taken(tmp_path: Path) -> None:
+    raw, average = randomised(0), randomised(1)
+    content = {f"net.{key}": value for key, value in raw.state_dict().items()}
+    content |= {f"ema.{key}": value for key, value in average.state_dict().items()} | {"loss.scale": torch.ones(1)}
+    file = save({"state_dict": content}, tmp_path)
+    assert_same_function(load_official(file), average)
+    assert_same_function(load_official(file, use_ema=False), raw)
+    content |= {f"other.{key}": value for key, value in raw.state_dict().items()}
+    with pytest.raises(ValueError, match=r"a state dict of one SiT, got 'several, named net\., ema\., other"):
+        load_official(save(content, tmp_path), use_ema=False)
+
+
+def test_a_network_trained_without_dropout_has_no_null_class(tmp_path: Path) -> None:
+    """In the official code its table has a row less; the labels mean the same classes."""
+    model = randomised(class_dropout=0.0)
+    content = dict(model.state_dict())
+    content["y_embedder.embedding_table.weight"] = content["y_embedder.embedding_table.weight"][:-1].clone()
+    loaded = load_official(save(content, tmp_path), num_classes=5, class_dropout=0.0)
+    assert (loaded.num_classes, loaded.class_dropout) == (5, 0.0)
+    x, t, y = torch.randn(2, *model.input_shape), torch.rand(2), torch.tensor([0, 4])
+    assert torch.equal(loaded(x, t, y), model(x, t, y))
+    assert load_official(save(content, tmp_path)).num_classes == 4  # the last of them taken for the null class
+    with pytest.raises(ValueError, match=r"num_classes must be 4, as in the file, got 5\..* pass class_dropout=0"):
+        load_official(save(content, tmp_path), num_classes=5)

@@ -434,3 +434,17 @@ def test_a_pipeline_refuses_what_is_not_its_own(field: Field) -> None:
 def test_like_refuses_what_has_another_path_or_other_times(scheduler, options, reason):
     with pytest.raises(ValueError, match=reason):
         PathScheduler.like(scheduler(**options))
+
+
+def test_noise_is_added_at_one_time_for_all() -> None:
+    """As image-to-image and inpainting pipelines ask for it: timesteps of shape (1,) for any batch."""
+    scheduler = PathScheduler.like(diffusers.DDIMScheduler())
+    scheduler.set_timesteps(10)
+    x, noise = torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8)
+    one = scheduler.add_noise(x, noise, scheduler.timesteps[5][None])
+    assert torch.equal(one, scheduler.add_noise(x, noise, scheduler.timesteps[5].expand(2)))
+    reference = diffusers.DDIMScheduler()
+    reference.set_timesteps(10)
+    torch.testing.assert_close(
+        one, reference.add_noise(x, noise, scheduler.timesteps[5][None].long()), rtol=1e-5, atol=1e-5
+    )

@@ -1,12 +1,16 @@
 """A field gives every quantity of the mixture from a network that predicts any one of them, and guides it."""
 
+import warnings
+
 import pytest
 import torch
 from mixtures import exact_field, mixture
 from strategies import LIBRARY
 
 import interpolants as ip
+from models import create_model
 from training import Field
+from training.guidance import Guidance
 
 
 @pytest.mark.parametrize("path", LIBRARY, ids=lambda p: p.name)
@@ -119,3 +123,30 @@ def test_wrong_input_is_refused():
         Field(Labelled(), ip.linear(), guidance_scale=float("nan"))
     with pytest.raises(ValueError, match="in the paper's time"):
         Field(Labelled(), ip.linear().in_paper_time())
+
+
+@pytest.mark.parametrize("wrap", [torch.nn.DataParallel, torch.compile, lambda model: Wrapped(Wrapped(model))])
+def test_a_wrapped_network_has_its_null_class(wrap):
+    model = create_model("SiT-N/4", input_size=8, in_channels=1, num_classes=10)
+    field, plain = (Field(network, ip.linear(), guidance_scale=2.0) for network in (wrap(model), model))
+    assert field._negative == plain._negative == 10
+
+
+class Wrapped(torch.nn.Module):
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, *arguments):
+        return self.module(*arguments)
+
+
+def test_guidance_by_a_null_class_that_was_not_trained_is_said():
+    model = create_model("SiT-N/4", input_size=8, in_channels=1, num_classes=10, class_dropout=0.0)
+    with pytest.warns(UserWarning, match="Field: guidance by a null class that was never trained"):
+        Field(model, ip.linear(), guidance_scale=4.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Field(model, ip.linear())
+        Field(model, ip.linear(), guidance=Guidance(scale=4.0, y_negative=3))
+        Field(create_model("SiT-N/4", input_size=8, in_channels=1, num_classes=10), ip.linear(), guidance_scale=4.0)
