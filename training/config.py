@@ -13,6 +13,7 @@ import warnings
 from argparse import ArgumentError
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import jsonargparse
@@ -30,6 +31,7 @@ from training.checkpoint import flat
 from training.coupling import CHOICES as COUPLINGS
 from training.data import NAMES, Digits, HubImages, ImageFolder, Source
 from training.ema import WIDEST
+from training.environment import CONFIG_FILE
 from training.guidance import Guidance
 from training.latents import NORMALIZATIONS, Latents
 from training.objectives import InterpolantLoss
@@ -354,7 +356,8 @@ class Config:
     """A run.
 
     Args:
-        run: Folder to which all is written.
+        run: Folder to which all is written. If it was begun and no file is given, the settings are those that it
+            wrote.
         seed: Of the weights, the data order, the times and the noise of training.
         device: auto (an accelerator where there is one), or cpu, cuda, ...
         path: By its name; or your own, as --path.alpha and --path.sigma, text in t.
@@ -449,6 +452,8 @@ def read_config(
 ) -> C:
     """Settings from flags (``--config file.yaml --training.steps 5``); by default those of the command line.
 
+    Where there is no ``--config``, but a ``--run`` that was begun, the settings that it wrote are read first.
+
     Args:
         arguments: The flags.
         kind: The dataclass of the settings.
@@ -457,7 +462,9 @@ def read_config(
     Raises:
         ValueError: One line that says what is wrong; an unknown key with the nearest that there is.
     """
-    arguments = sys.argv[1:] if arguments is None else arguments
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if issubclass(kind, Config):
+        arguments = [*_of_run(arguments), *arguments]
     parser = make_parser(kind, about)
     try:
         parsed = parser.parse_args(arguments)
@@ -493,25 +500,58 @@ def run_script(main: Callable[[C], None], kind: type[C] = Config) -> None:  # ty
         sys.exit(130)
 
 
+def _of_run(arguments: Sequence[str]) -> list[str]:
+    """The flag that reads the settings of the run, if no file is given and it has some."""
+    words = [word for argument in arguments for word in argument.split("=", 1)]
+    if "--config" in words or "--run" not in words[:-1]:
+        return []
+    file = Path(words[words.index("--run") + 1]).expanduser() / CONFIG_FILE
+    return ["--config", str(file)] if file.exists() else []
+
+
 def _require(holds: bool, name: str, contract: str, value: object) -> None:
     if not holds:
         raise ValueError(f"config: {name} must be {contract}, got {value!r}.")
 
 
+HABITS: Final[dict[str, str]] = {
+    "lr": "training.learning_rate", "data-path": "data.source", "data-dir": "data.source",
+    "batch-size": "data.batch_size", "global-batch-size": "data.batch_size", "num-workers": "data.workers", "image-size": "model.input_size",
+    "resolution": "model.input_size", "num-classes": "model.num_classes", "epochs": "training.steps",
+    "max-steps": "training.steps", "results-dir": "run", "output-dir": "run", "global-seed": "seed",
+    "ckpt-every": "training.checkpoint_every", "log-every": "log.every", "sample-every": "log.samples_every",
+    "cfg-scale": "sampling.guidance_scale", "guidance-scale": "sampling.guidance_scale",
+    "num-sampling-steps": "sampling.ode.num_steps", "sampling-method": "sampling.ode.method",
+    "num-fid-samples": "sampling.num_samples", "diffusion-form": "sampling.sde.w", "path-type": "path",
+    "weight-decay": "training.weight_decay", "mixed-precision": "training.precision", "ckpt": "pretrained",
+}  # fmt: skip
+"""What flags are called elsewhere, with a dash between words, and the settings that they mean."""
+
+
 def _one_line(message: str, keys: list[str]) -> str:
     """A parser's message on one line, with the nearest valid key where one is unknown."""
+    message = " ".join(message.split())
     if found := re.search(r"Importing '(.*?)' is not allowed", message):
         return f"config: no setting may name code, got {found[1]!r}. Nothing that a configuration names is imported."
     if 'Parser key "path"' in message:
         return "config: path must be the name of a path, or a mapping with alpha and sigma as text and nothing else."
-    for unknown in (r"unrecognized arguments: --([\w.]+)", r"Option '([\w.]+)' is not accepted"):
+    for unknown in (r"unrecognized arguments: --([\w.-]+)", r"Option '([\w.-]+)' is not accepted"):
         if found := re.search(unknown, message):
             return _unknown(found[1], keys)
-    if found := re.search(r"Group '([\w.]+)' does not accept option '([\w.]+)'", message):
+    if found := re.search(r"Group '([\w.]+)' does not accept option '([\w.-]+)'", message):
         return _unknown(f"{found[1]}.{found[2]}", keys)
-    return "config: " + " ".join(message.split())
+    if found := re.search(r"""Parser key "([\w.]+)": Unable to load config ["'](.*?)["']""", message):
+        first = next(key for key in keys if key.startswith(f"{found[1]}."))
+        return f"config: {found[1]} is a group of settings, got {found[2]!r}. Did you mean --{first} {found[2]}?"
+    if found := re.search(r'Parser key "([\w.]+)": Expected a <class \'int\'>. Got value: None', message):
+        return f"config: {found[1]} must be an integer, got null. 0 is none."
+    return f"config: {message}"
 
 
 def _unknown(key: str, keys: list[str]) -> str:
-    near = difflib.get_close_matches(key, keys, n=1, cutoff=0.0)
+    meant = HABITS.get(key.rpartition(".")[2].replace("_", "-"))
+    if meant in keys:
+        fix = " Steps are epochs times images over data.batch_size." if key.endswith("epochs") else ""
+        return f"config: there is no setting {key!r}. It is called {meant!r}.{fix}"
+    near = difflib.get_close_matches(key.replace("-", "_"), keys, n=1, cutoff=0.0)
     return f"config: there is no setting {key!r}. Nearest: {near[0]!r}."

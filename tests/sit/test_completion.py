@@ -63,7 +63,7 @@ bash = pytest.mark.skipif(not shutil.which("/bin/bash"), reason="there is no /bi
         (["train", "--path", ""], list(LIBRARY)),
         (["train", "--path.a"], ["--path.alpha"]),
         (["train", "--model.name", "SiT-X"], ["SiT-XL/2", "SiT-XL/4", "SiT-XL/8"]),
-        (["sample", "--sampling.ode.method", ""], ODE_METHODS),
+        (["sample", "--sampling.ode.method", ""], [*ODE_METHODS, "null"]),
         (["sample", "--sampling.sde.method", ""], SDE_METHODS),
         (["sample", "--sampling.sde.w", ""], [*interpolants.diffusion.CHOICES, "null"]),
         (["generate", "--sampler", ""], ["ode", "sde"]),

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,17 @@ import yaml
 
 import interpolants as ip
 from examples.study import Study
-from training.config import Config, ODEConfig, PathText, SDEConfig, TrainingConfig, flat, read_config, run_script
+from training.config import (
+    HABITS,
+    Config,
+    ODEConfig,
+    PathText,
+    SDEConfig,
+    TrainingConfig,
+    flat,
+    read_config,
+    run_script,
+)
 from training.settings import such_as
 
 DIGITS = Path(__file__).parents[2] / "examples" / "configs" / "digits.yaml"
@@ -362,3 +373,45 @@ def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
     assert config.run == f"{tmp_path}/runs/mine"
     assert config.data.source == f"{tmp_path}/images"
     assert read_config(["--run=~/x~y"]).run == f"{tmp_path}/x~y"
+
+
+def test_the_settings_of_a_run_are_read_where_no_file_is_given(tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    begun = read_config([f"--run={run}", "--model.name=SiT-N/8", "--path.alpha=t**2", "--path.sigma=1-t", "--seed=5"])
+    (run / "config.yaml").write_text(yaml.safe_dump(dataclasses.asdict(begun)))
+    for flags in ([f"--run={run}"], ["--run", str(run)]):
+        assert read_config(flags) == begun
+        assert read_config([*flags, "--seed", "7"]) == dataclasses.replace(begun, seed=7)
+        assert read_config(["--training.steps=9", *flags]).model.name == "SiT-N/8"
+    moved = run.rename(tmp_path / "moved")
+    assert read_config(["--run", str(moved)]) == dataclasses.replace(begun, run=str(moved))
+    assert read_config(["--config", str(DIGITS), f"--run={moved}"]).model.name != "SiT-N/8"
+    assert read_config([f"--run={tmp_path}/new"]).model.name == Config().model.name
+    with pytest.raises(ValueError, match="config"):
+        read_config(["--run"])
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("--lr 1e-4", "there is no setting 'lr'. It is called 'training.learning_rate'."),
+        ("--training.lr 1e-4", "there is no setting 'training.lr'. It is called 'training.learning_rate'."),
+        ("--data-path x", "there is no setting 'data-path'. It is called 'data.source'."),
+        ("--batch_size 3", "there is no setting 'batch_size'. It is called 'data.batch_size'."),
+        ("--epochs 4", "It is called 'training.steps'. Steps are epochs times images over data.batch_size."),
+        ("--model SiT-XL/2", "model is a group of settings, got 'SiT-XL/2'. Did you mean --model.name SiT-XL/2?"),
+        ("--data images", "data is a group of settings, got 'images'. Did you mean --data.name images?"),
+        ("--model.num_classes null", "model.num_classes must be an integer, got null. 0 is none."),
+        ("--data.batch-size 3", "there is no setting 'data.batch-size'. It is called 'data.batch_size'."),
+        ("--log.evry 3", "there is no setting 'log.evry'. Nearest: 'log.every'."),
+    ],
+)
+def test_flags_that_are_typed_from_habit_are_told_what_they_are_called(flags, said):
+    with pytest.raises(ValueError, match=f"^config: .*{re.escape(said)}"):
+        read_config(flags.split())
+
+
+def test_what_flags_are_called_elsewhere_are_settings_here():
+    keys = flat(dataclasses.asdict(Config()))
+    assert {meant for meant in HABITS.values() if meant not in keys} == {"pretrained"}  # which scripts that draw have
