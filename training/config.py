@@ -516,14 +516,15 @@ def _require(holds: bool, name: str, contract: str, value: object) -> None:
 
 HABITS: Final[dict[str, str]] = {
     "lr": "training.learning_rate", "data-path": "data.source", "data-dir": "data.source",
-    "batch-size": "data.batch_size", "global-batch-size": "data.batch_size", "num-workers": "data.workers", "image-size": "model.input_size",
-    "resolution": "model.input_size", "num-classes": "model.num_classes", "epochs": "training.steps",
-    "max-steps": "training.steps", "results-dir": "run", "output-dir": "run", "global-seed": "seed",
-    "ckpt-every": "training.checkpoint_every", "log-every": "log.every", "sample-every": "log.samples_every",
-    "cfg-scale": "sampling.guidance_scale", "guidance-scale": "sampling.guidance_scale",
-    "num-sampling-steps": "sampling.ode.num_steps", "sampling-method": "sampling.ode.method",
-    "num-fid-samples": "sampling.num_samples", "diffusion-form": "sampling.sde.w", "path-type": "path",
-    "weight-decay": "training.weight_decay", "mixed-precision": "training.precision", "ckpt": "pretrained",
+    "batch-size": "data.batch_size", "global-batch-size": "data.batch_size", "num-workers": "data.workers",
+    "image-size": "model.input_size", "resolution": "model.input_size", "num-classes": "model.num_classes",
+    "epochs": "training.steps", "max-steps": "training.steps", "results-dir": "run", "output-dir": "run",
+    "global-seed": "seed", "ckpt-every": "training.checkpoint_every", "log-every": "log.every",
+    "sample-every": "log.samples_every", "cfg-scale": "sampling.guidance_scale",
+    "guidance-scale": "sampling.guidance_scale", "num-sampling-steps": "sampling.ode.num_steps",
+    "sampling-method": "sampling.ode.method", "num-fid-samples": "sampling.num_samples",
+    "diffusion-form": "sampling.sde.w", "path-type": "path", "weight-decay": "training.weight_decay",
+    "mixed-precision": "training.precision", "ckpt": "pretrained",
 }  # fmt: skip
 """What flags are called elsewhere, with a dash between words, and the settings that they mean."""
 
