@@ -88,7 +88,7 @@ def log_likelihood(
         max_calls: Most calls of the network by an adaptive method.
         interval: Times to integrate over; None is all of [0, 1] on which the drift's coefficients are bounded. Where a
             pole of theirs amplifies the network's error beyond use, another has to be given: see
-            ``training.carried.carried_interval``.
+            ``carried_interval``.
         base: Log-density of the noise, the state at t = 0 over sigma(0), as a function of shape (batch, ...) to
             (batch,); None is that of the standard normal law.
 
