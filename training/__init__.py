@@ -10,7 +10,7 @@ from training.official import official_w, sample_official_ode, sample_official_s
 from training.samplers import ODE_METHODS, SDE_METHODS, encode, sample_ode, sample_sde
 
 __all__ = [
-    "ODE_METHODS", "SDE_METHODS", "Field", "Guidance", "InterpolantLoss", "Likelihood", "carried_interval", "dequantize", "encode",
-    "fit_grid", "log_likelihood", "official_w", "sample_ode", "sample_official_ode", "sample_official_sde",
-    "sample_sde",
+    "ODE_METHODS", "SDE_METHODS", "Field", "Guidance", "InterpolantLoss", "Likelihood", "carried_interval",
+    "dequantize", "encode", "fit_grid", "log_likelihood", "official_w", "sample_ode", "sample_official_ode",
+    "sample_official_sde", "sample_sde",
 ]  # fmt: skip
