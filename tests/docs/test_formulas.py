@@ -8,7 +8,7 @@ import pytest
 import sympy as sp
 
 import interpolants as ip
-from interpolants import diffusion, dynamics, quantities, weights
+from interpolants import composition, diffusion, dynamics, quantities, weights
 from interpolants.identities import IDENTITIES
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -21,6 +21,8 @@ def formulas(monkeypatch):
     monkeypatch.delitem(sys.modules, "formulas", raising=False)
     yield importlib.import_module("formulas")
     sys.modules.pop("formulas", None)
+    for remembered in (composition._written, composition._named):  # that of a fault, for the tests after it
+        remembered.cache_clear()
 
 
 def test_every_identity_is_proved_for_every_path(formulas):
