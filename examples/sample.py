@@ -97,14 +97,14 @@ def trajectory(
     labels = labels_of(settings, model.num_classes, rows)
     y = labels.to(device) if model.num_classes else None
     noise = initial_noise(model.input_shape, settings.seed, rows).to(device)
-    method = settings.ode.method or default_ode_method(field)
-    ode = sample_ode(field, noise, num_steps=num_steps, method=method, y=y, trajectory=True)
-    w, by = settings.sde.w, settings.sde.method
-    sde = sample_sde(field, noise, w=w, num_steps=num_steps, seed=settings.seed, method=by, y=y, trajectory=True)
+    by = {sampler: dataclasses.asdict(sampler) | {"num_steps": num_steps} for sampler in (settings.ode, settings.sde)}
+    ode = sample_ode(field, noise, y=y, trajectory=True, **by[settings.ode])
+    sde = sample_sde(field, noise, y=y, trajectory=True, seed=settings.seed, **by[settings.sde])
+    w, method = settings.sde.w, settings.sde.method
     every = num_steps // (columns - 1)
     states = {
-        f"ODE, {method}": ode[::every].cpu(),
-        f"SDE, {by if w is None else f'w = {w}'}": sde[::every].cpu(),
+        f"ODE, {settings.ode.method or default_ode_method(field)}": ode[::every].cpu(),
+        f"SDE, {method if w is None else f'w = {w}'}": sde[::every].cpu(),
     }
     images = {name: torch.stack([decode(x) for x in xs]) for name, xs in states.items()}
     return trajectory_figure(images, times=torch.linspace(0, 1, columns).tolist(), labels=labels.tolist())

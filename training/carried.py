@@ -32,7 +32,7 @@ REFUSED: Final = 1.5
 IMPLIED: Final = ("data", "noise")
 """Whose error counts at t = 0 and at t = 1."""
 
-_OF_NOISE: Final = 2
+_OF_NOISE: Final = 4
 """Of the seed's streams, apart from those of probes and dequantization."""
 
 

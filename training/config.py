@@ -14,7 +14,7 @@ from argparse import ArgumentError
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import jsonargparse
 import torch
@@ -35,8 +35,16 @@ from training.environment import CONFIG_FILE
 from training.guidance import Guidance
 from training.latents import NORMALIZATIONS, Latents
 from training.objectives import InterpolantLoss
+from training.odeint import MAX_CALLS
 from training.record import LogConfig
-from training.samplers import ODE_METHODS, OWN_STEPS_METHODS, SDE_METHODS
+from training.samplers import (
+    ODE_METHODS,
+    OWN_STEPS_METHODS,
+    SDE_METHODS,
+    check_eta,
+    check_max_calls,
+    check_tolerances,
+)
 from training.settings import make_parser, one_of, require_choices, require_typed, such_as
 from training.sharding import CHOICES as PARALLEL
 
@@ -75,17 +83,36 @@ class ModelConfig:
 
     Args:
         name: Size and patch, such as SiT-T/2.
-        input_size: Height and width of the data.
+        input_size: Height and width of the data, or one integer for both.
         in_channels: Channels of the data.
-        num_classes: Number of classes; there is one more, the null class.
+        num_classes: Number of classes; there is one more, the null class. 0 is none.
         class_dropout: Probability that training replaces a label by the null class.
+        learn_sigma: Whether the last layer has twice the channels, as in the released checkpoints; null is not.
+        rope: Whether positions rotate queries and keys; null is as the name says, and so for the next three.
+        swiglu: Whether the MLP is gated.
+        rms_norm: Whether norms divide by the root mean square.
+        qk_norm: Whether queries and keys are normalised.
     """
 
     name: str = such_as(PRESETS, "SiT-T/2")
-    input_size: int = 8
+    input_size: int | tuple[int, int] = 8
     in_channels: int = 1
     num_classes: int = 10
     class_dropout: float = 0.1
+    learn_sigma: bool | None = None
+    rope: bool | None = None
+    swiglu: bool | None = None
+    rms_norm: bool | None = None
+    qk_norm: bool | None = None
+
+    def given(self) -> dict[str, Any]:
+        """Those that are set, as ``create_model`` takes them."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return (self.input_size, self.input_size) if isinstance(self.input_size, int) else self.input_size
 
 
 @dataclass(frozen=True)
@@ -263,15 +290,26 @@ class ODEConfig:
             unipc2 where the velocity has a pole in the prediction.
         num_steps: Of a method with fixed steps.
         grid: The times of the steps: uniform, shifted, log_snr, edm, cosine, optimized or scales.
+        rtol: Relative tolerance of an adaptive method.
+        atol: Absolute tolerance of an adaptive method.
+        max_calls: Most calls of the network by a method that chooses its own steps.
+        interval: Times to integrate over; null is all at which the coefficients are bounded.
     """
 
     method: str | None = one_of(ODE_METHODS, None)
     num_steps: int = 50
     grid: str = one_of(GRIDS, "uniform")
+    rtol: float = 1e-3
+    atol: float = 1e-6
+    max_calls: int = MAX_CALLS
+    interval: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         require_choices(self, "sampling.ode")
         _require(self.num_steps >= 1, "sampling.ode.num_steps", "at least 1", self.num_steps)
+        _require_interval("sampling.ode.interval", self.interval)
+        check_tolerances(self.rtol, self.atol)
+        check_max_calls(self.max_calls)
 
     def __str__(self) -> str:
         method = "" if self.method is None else f", {self.method}"
@@ -288,12 +326,16 @@ class SDEConfig:
         num_steps: Number of steps.
         method: Such as euler, heun, exponential2, or ancestral, which is DDPM's.
         grid: The times of the steps: uniform, shifted, log_snr, edm, cosine, optimized or scales.
+        eta: Of ancestral: 0 is DDIM, 1 DDPM.
+        interval: Times to integrate over; null is all at which the coefficients are bounded.
     """
 
     w: str | None = such_as(interpolants.diffusion.CHOICES, "sigma")
     num_steps: int = 250
     method: str = one_of(SDE_METHODS, "euler")
     grid: str = one_of(GRIDS, "uniform")
+    eta: float = 1.0
+    interval: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         require_choices(self, "sampling.sde")
@@ -302,6 +344,8 @@ class SDEConfig:
         if self.w is not None:
             interpolants.diffusion.choose(self.w)
         _require(self.num_steps >= 1, "sampling.sde.num_steps", "at least 1", self.num_steps)
+        _require_interval("sampling.sde.interval", self.interval)
+        check_eta(self.eta, self.method)
 
     def __str__(self) -> str:
         method = "" if self.method == "euler" else f", {self.method}"
@@ -325,6 +369,7 @@ class SamplingConfig:
         classes: balanced, where sample i is of class i mod their number; random; or a list, taken in turn.
         guidance_scale: Of classifier-free guidance; 1 is none.
         guidance_interval: The times that are guided, such as [0.2, 0.8]; null is all.
+        guidance_channels: How many channels are guided, from the first; null is all. The released SiT guides 3 of 4.
         ode: The ODE sampler.
         sde: The SDE sampler.
     """
@@ -335,6 +380,7 @@ class SamplingConfig:
     classes: tuple[int, ...] | str = such_as(CLASSES, "balanced")
     guidance_scale: float = 1.0
     guidance_interval: tuple[float, float] | None = None
+    guidance_channels: int | None = None
     ode: ODEConfig = field(default_factory=ODEConfig)
     sde: SDEConfig = field(default_factory=SDEConfig)
 
@@ -348,7 +394,7 @@ class SamplingConfig:
 
     def guidance(self) -> Guidance:
         """How the network is guided."""
-        return Guidance(scale=self.guidance_scale, interval=self.guidance_interval)
+        return Guidance(scale=self.guidance_scale, interval=self.guidance_interval, channels=self.guidance_channels)
 
 
 @dataclass(frozen=True)
@@ -413,7 +459,7 @@ class Config:
         Raises:
             ValueError: If they cannot be had.
         """
-        data, size, channels = self.data, self.model.input_size, self.model.in_channels
+        data, size, channels = self.data, self.model.size, self.model.in_channels
         if data.name == "digits":
             return Digits()
         assert data.source is not None
@@ -498,6 +544,11 @@ def run_script(main: Callable[[C], None], kind: type[C] = Config) -> None:  # ty
     except KeyboardInterrupt:
         print("interrupted: the same command begins again", file=sys.stderr)
         sys.exit(130)
+
+
+def _require_interval(name: str, interval: tuple[float, float] | None) -> None:
+    right = interval is None or 0.0 <= interval[0] < interval[1] <= 1.0
+    _require(right, name, "inside [0, 1] and not empty, or null", interval)
 
 
 def _of_run(arguments: Sequence[str]) -> list[str]:

@@ -134,12 +134,12 @@ class Digits:
 
 
 class Images:
-    """Encoded images, cropped to a square and flipped left to right or not with equal chance.
+    """Encoded images, cropped to the size and flipped left to right or not with equal chance.
 
     What cannot be read is left out: the next that can stands in its place, and its name is in ``Batch.unreadable``.
 
     Args:
-        size: Height and width.
+        size: Height and width, or one integer for both.
         channels: 3 for RGB, or 1 for grey.
         flip: Whether to flip half of them.
 
@@ -150,10 +150,11 @@ class Images:
     num_classes: int
     classes: list[str]
 
-    def __init__(self, size: int, channels: int, flip: bool) -> None:
+    def __init__(self, size: int | tuple[int, int], channels: int, flip: bool) -> None:
         if channels not in (1, 3):
             raise ValueError(f"data: images have 3 channels, or 1 for grey; the network takes {channels}.")
-        self.shape, self.flip = (channels, size, size), flip
+        height, width = (size, size) if isinstance(size, int) else size
+        self.shape, self.flip = (channels, height, width), flip
 
     def __len__(self) -> int:
         raise NotImplementedError
@@ -182,7 +183,7 @@ class Images:
             One of UNREADABLE: If it is damaged.
         """
         source, label = self.encoded(index)
-        pixels = center_crop(decode(source, self.shape[0]), self.shape[1])
+        pixels = center_crop(decode(source, self.shape[0]), *self.shape[1:])
         return torch.from_numpy(pixels).permute(2, 0, 1), label
 
     def batch(self, indices: Sequence[int], seeds: Sequence[Seed]) -> Batch:
@@ -222,7 +223,7 @@ class ImageFolder(Images):
         ValueError: If there is no such folder, no image in it, or there are images beside the folders of classes.
     """
 
-    def __init__(self, folder: str | Path, size: int, channels: int = 3, flip: bool = True) -> None:
+    def __init__(self, folder: str | Path, size: int | tuple[int, int], channels: int = 3, flip: bool = True) -> None:
         super().__init__(size, channels, flip)
         self.folder = Path(folder)
         if not self.folder.is_dir():
@@ -291,7 +292,7 @@ class HubImages(Images):
     def __init__(
         self,
         name: str | Path,
-        size: int,
+        size: int | tuple[int, int],
         channels: int = 3,
         flip: bool = True,
         *,

@@ -7,6 +7,7 @@ noise at t = 0 is drawn on the CPU, and is the same for every sampler and device
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Final, cast
 
 import torch
@@ -67,29 +68,11 @@ def draw_some(
 
     try:
         if isinstance(sampler, ODEConfig):
-            samples = sample_ode(
-                field,
-                noise,
-                num_steps=sampler.num_steps,
-                method=sampler.method,
-                grid=sampler.grid,
-                y=y,
-                per_sample=sampler.method in TABLEAUS,
-                callback=keep,
-            )
+            alone = sampler.method in TABLEAUS
+            samples = sample_ode(field, noise, y=y, per_sample=alone, callback=keep, **asdict(sampler))
         else:
-            samples = sample_sde(
-                field,
-                noise,
-                w=sampler.w,
-                num_steps=sampler.num_steps,
-                seed=settings.seed,
-                method=sampler.method,
-                grid=sampler.grid,
-                y=y,
-                indices=indices,
-                callback=keep,
-            )
+            seed = settings.seed
+            samples = sample_sde(field, noise, y=y, seed=seed, indices=indices, callback=keep, **asdict(sampler))
     except ValueError as error:
         for t, x in last:  # which sample it was, the sampler does not know
             with torch.inference_mode(), field.evaluation_mode():

@@ -90,19 +90,19 @@ def _in_8_bits(image: Image.Image, opened: Image.Image) -> Image.Image:
     return Image.fromarray((values * (255 / full)).round().astype(np.uint8))
 
 
-def center_crop(image: Image.Image, size: int) -> NDArray[np.uint8]:
-    """The central square of an image, scaled so that its shorter side is ``size``: (size, size, channels), uint8.
+def center_crop(image: Image.Image, height: int, width: int) -> NDArray[np.uint8]:
+    """The middle of an image, scaled so that it just covers the size: (height, width, channels), uint8.
 
     Halved by box averages while it is at least twice as large, then scaled by a bicubic filter. Source: Dhariwal &
-    Nichol (2021), arXiv:2105.05233, the preprocessing of ADM, DiT and SiT.
+    Nichol (2021), arXiv:2105.05233, the preprocessing of ADM, DiT and SiT, there of squares.
     """
-    while min(image.size) >= 2 * size:
+    while image.height >= 2 * height and image.width >= 2 * width:
         image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
-    scale = size / min(image.size)
+    scale = max(height / image.height, width / image.width)
     image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
-    left, top = (image.width - size) // 2, (image.height - size) // 2
-    pixels = np.array(image.crop((left, top, left + size, top + size)))
-    return pixels.reshape(size, size, -1)
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    pixels = np.array(image.crop((left, top, left + width, top + height)))
+    return pixels.reshape(height, width, -1)
 
 
 def to_unit_range(pixels: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,7 @@ def sample_picture(
     if decode is None and shape[1] not in (1, 3):
         raise ValueError(f"sample_picture: decode must be given for samples of {shape[1]} channels, got None.")
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(device)
-    samples = sample_ode(field, noise, num_steps=sampler.num_steps, method=sampler.method, grid=sampler.grid, y=y)
+    samples = sample_ode(field, noise, y=y, **asdict(sampler))
     if decode is not None:
         with torch.inference_mode():
             samples = decode(samples)

@@ -135,10 +135,10 @@ def sample_ode(
         times = derived.refined_start(times)
     if method in EQUAL_STEPS_METHODS and np.ptp(np.diff(times)) > 1e-9:
         raise ValueError(f"grid: must have equal steps for the method {method}, got others. Take adams_pc2.")
-    _check_tolerances(rtol, atol)
+    check_tolerances(rtol, atol)
     if per_sample:
         _check_per_sample(field, method, trajectory)
-    _check_max_calls(max_calls)
+    check_max_calls(max_calls)
     _check_gradient(gradient, method, per_sample)
     monitor = Monitor(None if method in OWN_STEPS_METHODS else len(times) - 1, progress, callback, trajectory)
     with _recording(gradient), field.evaluation_mode(), monitor:
@@ -203,8 +203,8 @@ def encode(
     dynamics = field.path.ode(field.prediction)
     bounded = dynamics.interval if method != "ddim" else _bounded_conversion(field, multistep.DDIM.space)
     times = _times(field, num_steps, grid, interval, bounded)
-    _check_tolerances(rtol, atol)
-    _check_max_calls(max_calls)
+    check_tolerances(rtol, atol)
+    check_max_calls(max_calls)
     if max_iterations < 1:
         raise ValueError(f"max_iterations: must be at least 1, got {max_iterations!r}.")
     if per_sample:
@@ -286,8 +286,7 @@ def sample_sde(
         raise ValueError(
             f"w: must be given, or None for the method ancestral, whose noise is eta's; got {w!r} for {method}."
         )
-    if eta != 1.0 and method != "ancestral":
-        raise ValueError(f"eta: must be 1 for the method {method}, got {eta!r}; it is for ancestral. The noise is w's.")
+    check_eta(eta, method)
     derived = multistep.SDE_METHODS.get(method)
     equation = field.path.ode(field.prediction) if w is None else field.path.sde(field.prediction, w=w)
     if method in TORCHSDE_METHODS:
@@ -592,7 +591,8 @@ def _check_bounded(field: Field, w: DiffusionLike | None) -> None:
         raise ValueError(f"{error} Or pass interval=, or take {derived}, which solve any w without it.") from None
 
 
-def _check_tolerances(rtol: float, atol: float) -> None:
+def check_tolerances(rtol: float, atol: float) -> None:
+    """Raise ValueError unless an adaptive method can reach them."""
     if not (0 <= rtol < math.inf and 0 <= atol < math.inf and rtol + atol > 0):
         raise ValueError(f"rtol, atol: must be finite and >= 0, and not both 0, got {rtol!r}, {atol!r}.")
 
@@ -604,7 +604,14 @@ def _recording(gradient: str | None) -> Iterator[None]:
         yield
 
 
-def _check_max_calls(max_calls: int) -> None:
+def check_eta(eta: float, method: str) -> None:
+    """Raise ValueError where the method takes none."""
+    if eta != 1.0 and method != "ancestral":
+        raise ValueError(f"eta: must be 1 for the method {method}, got {eta!r}; it is for ancestral. The noise is w's.")
+
+
+def check_max_calls(max_calls: int) -> None:
+    """Raise ValueError unless it is a number of calls."""
     if max_calls < 1:
         raise ValueError(f"max_calls: must be at least 1, got {max_calls!r}.")
 

@@ -112,7 +112,7 @@ class Trainer:
 
     def _fresh_model(self) -> SiT:
         torch.manual_seed(derived_seed(self.config.seed, "weights"))
-        model = create_model(**dataclasses.asdict(self.config.model)).to(self.device)
+        model = create_model(**self.config.model.given()).to(self.device)
         _check_fit(self.config, self.source)
         model.activation_checkpointing = self.config.training.activation_checkpointing
         return model
@@ -357,7 +357,7 @@ def _is_due(step: int, every: int | None) -> bool:
 
 def _check_fit(config: Config, source: Source) -> None:
     model = config.model
-    shape = (model.in_channels, model.input_size, model.input_size)
+    shape = (model.in_channels, *model.size)
     if shape != source.shape:
         raise ValueError(
             f"config: model.in_channels and model.input_size must be those of the data, {source.shape}, got {shape}."

@@ -415,3 +415,36 @@ def test_flags_that_are_typed_from_habit_are_told_what_they_are_called(flags, sa
 def test_what_flags_are_called_elsewhere_are_settings_here():
     keys = flat(dataclasses.asdict(Config()))
     assert {meant for meant in HABITS.values() if meant not in keys} == {"pretrained"}  # which scripts that draw have
+
+
+def test_settings_of_the_network_and_of_the_samplers_reach_them():
+    flags = (
+        "--model.input_size [16,8] --model.qk_norm true --model.rope true --sampling.ode.rtol 1e-5 "
+        "--sampling.ode.interval [0.001,0.999] --sampling.sde.eta 0.5 --sampling.sde.method ancestral "
+        "--sampling.sde.w null --sampling.guidance_channels 3 --sampling.guidance_scale 2 --time.interval [0,0.99]"
+    )
+    config = read_config(flags.split())
+    assert config.model.size == (16, 8)
+    assert config.model.given() == {
+        "name": "SiT-T/2", "input_size": (16, 8), "in_channels": 1, "num_classes": 10, "class_dropout": 0.1,
+        "rope": True, "qk_norm": True,
+    }  # fmt: skip
+    assert (config.sampling.ode.rtol, config.sampling.ode.interval) == (1e-5, (0.001, 0.999))
+    assert config.sampling.sde.eta == 0.5
+    assert config.sampling.guidance().channels == 3
+    assert config.loss().interval == (0.0, 0.99)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("--sampling.ode.rtol 0 --sampling.ode.atol 0", "rtol, atol: must be finite and >= 0, and not both 0"),
+        ("--sampling.ode.max_calls 0", "max_calls: must be at least 1"),
+        ("--sampling.sde.eta 0.5", "eta: must be 1 for the method euler, got 0.5"),
+        ("--sampling.ode.interval [0.5,0.2]", "sampling.ode.interval must be inside [0, 1] and not empty"),
+        ("--sampling.guidance_channels 0", "channels must be an integer of at least 1"),
+    ],
+)
+def test_wrong_settings_of_samplers_are_refused_before_any_work(flags, said):
+    with pytest.raises(ValueError, match=re.escape(said)):
+        read_config(flags.split())

@@ -22,29 +22,41 @@ def encoded(pixels, kind):
 
 def test_an_image_of_the_size_is_left_as_it_is_and_of_a_longer_one_the_middle():
     pixels = picture(8, 8)
-    np.testing.assert_array_equal(center_crop(Image.fromarray(pixels), 8), pixels)
+    np.testing.assert_array_equal(center_crop(Image.fromarray(pixels), 8, 8), pixels)
     for height, width, rows, columns in ((8, 13, slice(None), slice(2, 10)), (11, 8, slice(1, 9), slice(None))):
         longer = picture(height, width)
-        np.testing.assert_array_equal(center_crop(Image.fromarray(longer), 8), longer[rows, columns])
+        np.testing.assert_array_equal(center_crop(Image.fromarray(longer), 8, 8), longer[rows, columns])
 
 
 def test_large_images_are_halved_by_averages_of_four_pixels():
     pixels = picture(32, 48)
     halves = pixels.reshape(16, 2, 24, 2, 3).mean((1, 3)).round()
     quarters = halves.reshape(8, 2, 12, 2, 3).mean((1, 3))
-    got = center_crop(Image.fromarray(pixels), 8).astype(float)
+    got = center_crop(Image.fromarray(pixels), 8, 8).astype(float)
     assert np.abs(got - quarters[:, 2:10]).max() <= 2.0  # rounded to whole numbers twice, halves upwards
 
 
 def test_other_sizes_are_scaled_to_the_shorter_side():
     flat = np.full((20, 30, 3), (10, 20, 30), dtype=np.uint8)
-    got = center_crop(Image.fromarray(flat), 12)
+    got = center_crop(Image.fromarray(flat), 12, 12)
     assert got.shape == (12, 12, 3)
     assert (got == [10, 20, 30]).all()
     ramp = np.repeat(np.linspace(0, 255, 24).astype(np.uint8)[None, :, None], 24, 0).repeat(3, 2)
-    got = center_crop(Image.fromarray(ramp), 16)[8, :, 0].astype(float)
+    got = center_crop(Image.fromarray(ramp), 16, 16)[8, :, 0].astype(float)
     exact = np.interp((np.arange(16) + 0.5) * 1.5 - 0.5, np.arange(24), np.linspace(0, 255, 24))
     assert np.abs(got - exact)[2:-2].max() <= 1.5
+
+
+@pytest.mark.parametrize(("height", "width"), [(4, 8), (8, 4), (6, 6)])
+def test_of_an_image_just_as_much_is_cut_off_as_the_shape_asks(height, width):
+    pixels = picture(64, 64)
+    got = center_crop(Image.fromarray(pixels), height, width)
+    assert got.shape == (height, width, 3)
+    cut_rows, cut_columns = (64 - 64 * min(height, width) // width) // 2, (64 - 64 * min(height, width) // height) // 2
+    kept = pixels[cut_rows : 64 - cut_rows, cut_columns : 64 - cut_columns]
+    blocks = kept.reshape(height, kept.shape[0] // height, width, -1, 3) if height != width else None
+    if blocks is not None:  # by powers of two, so that all are averages
+        assert np.abs(got - blocks.mean((1, 3))).max() <= 3.0
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "WEBP", "GIF", "JPEG"])

@@ -15,6 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from models import SiT
+from models.blocks import Style
 from training import checkpoint
 from training.checkpoint import CheckpointError, latest, load_field
 from training.config import Config, DataConfig, ModelConfig, ODEConfig, PathText, TrainingConfig
@@ -408,6 +409,25 @@ def test_a_run_knows_its_data_again_wherever_they_lie(tmp_path):
     moved = Trainer(on_images(tmp_path, steps=2, folder="moved"))
     assert moved.step == 1
     assert moved.fit()
+
+
+def test_images_that_are_no_squares_are_trained_on_and_resumed(tmp_path):
+    config = on_images(tmp_path)
+    oblong = dataclasses.replace(
+        config.model, name="SiT-T/4", input_size=(8, 4), qk_norm=True, rope=True, learn_sigma=True
+    )
+    config = dataclasses.replace(config, model=oblong)
+    trainer = Trainer(config)
+    assert trainer.fit()
+    assert trainer.model.input_shape == trainer.source.shape == (3, 8, 4)
+    assert trainer.model.config.style == Style(rope=True, qk_norm=True)
+    field = load_field(config.run)
+    assert field.model.config.learn_sigma
+    assert field.velocity(torch.randn(2, 3, 8, 4), 0.5, torch.tensor([0, 1])).shape == (2, 3, 8, 4)
+    more = dataclasses.replace(config, training=dataclasses.replace(config.training, steps=2))
+    assert Trainer(more).step == 1
+    with pytest.raises(CheckpointError, match=r"model\.rope was True, is None"):
+        Trainer(dataclasses.replace(more, model=dataclasses.replace(oblong, rope=None)))
 
 
 @pytest.mark.parametrize("older", [False, True])
