@@ -1,7 +1,7 @@
 """The live page: texts in, the panels of ``page`` out, by gradio. It listens at this machine and asks no other.
 
 What a text asks for is computed by ``deadline.Workers``, so that a text which takes long is cut, and takes nothing from
-the next. The browser is told by a header to ask no other server for anything.
+the next. Which requests are answered, ``guard`` says.
 """
 
 from __future__ import annotations
@@ -20,23 +20,16 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
 import gradio as gr
 from fastapi import Request, Response
 from plotly.offline import get_plotlyjs
-from starlette.middleware import Middleware
-from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 from starlette.routing import Route
 
 from interpolants import diffusion, library
-from interpolants.explorer import page, work
+from interpolants.explorer import guard, page, work
 from interpolants.explorer.deadline import OverdueError, Workers
 from interpolants.explorer.figures import ALPHA, SIGMA
 
 OWN: Final = "your own"
 SECONDS: Final = {"path": 10.0, "particles": 30.0, "solvers": 30.0, "ledger": 120.0}
 """How long each may take."""
-
-_POLICY: Final = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data: blob:; font-src 'self' data:; object-src 'none'; base-uri 'self'; frame-ancestors 'none'"
-)
 
 
 @dataclass(frozen=True)
@@ -67,12 +60,14 @@ def serving(
         )
         routes = [Route(f"/{name}", _script(text)) for name, text in _scripts().items()]
         try:
+            blocks.queue(max_size=guard.MAX_WAITING)
             _, url, _ = blocks.launch(
                 server_name=host, server_port=port, prevent_thread_lock=True, quiet=True, share=False, ssr_mode=False,
                 inbrowser=False, footer_links=[], theme=theme, css=page.style() + _STYLE, strict_cors=True,
                 enable_monitoring=False, mcp_server=False, pwa=False, run_history=False,
+                max_file_size=guard.MAX_BODY, state_session_capacity=guard.MAX_SESSIONS,
                 head="".join(f'<script src="/{name}" defer></script>' for name in _scripts()),
-                app_kwargs={"routes": routes, "middleware": [Middleware(BaseHTTPMiddleware, dispatch=_guarded)]},
+                app_kwargs={"routes": routes, "middleware": [guard.guarding(host)]},
             )  # fmt: skip
             yield Served(url)
         finally:
@@ -94,12 +89,6 @@ def _script(text: str) -> Callable[[Request], Response]:
         return Response(text, media_type="text/javascript", headers={"Cache-Control": "max-age=3600"})
 
     return respond
-
-
-async def _guarded(request: Request, answer: RequestResponseEndpoint) -> Response:
-    response = await answer(request)
-    response.headers["Content-Security-Policy"] = _POLICY
-    return response
 
 
 # The page

@@ -1,7 +1,9 @@
 """The explorer as a person sees it: in a real browser, live and as one file, every request recorded."""
 
+import http.server
 import re
 import shutil
+import threading
 
 import pytest
 from playwright.sync_api import expect, sync_playwright
@@ -19,7 +21,8 @@ expect.set_options(timeout=SECONDS)
 @pytest.fixture(scope="module")
 def browser():
     with sync_playwright() as playwright:
-        flags = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+        rebound = "--host-resolver-rules=MAP evil.example 127.0.0.1, EXCLUDE localhost"  # as after DNS rebinding
+        flags = [rebound, "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
         started = playwright.chromium.launch(executable_path=CHROMIUM, args=[*flags, "--disable-component-update"])
         yield started
         started.close()
@@ -118,6 +121,45 @@ def test_the_live_page(page, tmp_path):
     assert page.requests
     assert {re.match(r"(?:blob:)?\w+://([^/:]+)", url).group(1) for url in page.requests} == {"127.0.0.1"}
     assert page.faults == []
+
+
+class EvilPage(http.server.BaseHTTPRequestHandler):
+    """A page of another site."""
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.end_headers()
+        self.wfile.write(b"<h1>another site</h1>")
+
+    def log_message(self, *_):
+        pass
+
+
+POST = """async ([url, body, type]) => {
+    try { const answer = await fetch(url, {method: 'POST', body, headers: type ? {'Content-Type': type} : {},
+        mode: type ? 'cors' : 'no-cors'}); return answer.status } catch (error) { return String(error) } }"""
+
+
+def test_a_page_of_another_site_can_neither_use_it_nor_take_its_place(browser, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    site = http.server.ThreadingHTTPServer(("127.0.0.1", 0), EvilPage)
+    threading.Thread(target=site.serve_forever, daemon=True).start()
+    with app.serving("t", "1-t", {}) as served:
+        page = browser.new_page()
+        page.goto(f"http://evil.example:{site.server_port}/")
+        for route in ("upload", "queue/join", "run/1"):
+            page.evaluate(POST, [f"{served.url}gradio_api/{route}", "x" * 100_000, None])
+            answer = page.evaluate(POST, [f"{served.url}gradio_api/{route}", "{}", "application/json"])
+            assert "Failed to fetch" in str(answer)
+        port = served.url.rstrip("/").rsplit(":", 1)[1]
+        page.goto(f"http://evil.example:{port}/config")  # the same origin to a browser
+        assert "is not 'evil.example" in page.content()
+        for route in ("config", "gradio_api/queue/join", "gradio_api/run/1"):
+            assert page.evaluate(POST, [f"/{route}", "{}", "application/json"]) == 421
+        page.close()
+    site.shutdown()
+    assert [file for file in tmp_path.rglob("*") if file.is_file()] == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -17,7 +17,7 @@ from scipy.integrate import solve_ivp
 
 import interpolants as ip
 from interpolants import explorer
-from interpolants.explorer import app, figures, page, simulation, work
+from interpolants.explorer import app, figures, guard, page, simulation, work
 from interpolants.explorer.deadline import OverdueError, Workers
 from interpolants.explorer.report import TIMES, report
 
@@ -363,6 +363,56 @@ def test_the_server_listens_here_alone_and_asks_no_other(monkeypatch):
                 assert "fonts.googleapis" not in body
                 assert "t**2" in body
     assert {address[0] for address in asked if isinstance(address, tuple)} <= {"127.0.0.1", "localhost", "::1"}
+
+
+def request(url, method="GET", place="/", body=None, **headers):
+    host, port = re.fullmatch(r"http://([^:]+):(\d+)/", url).groups()
+    connection = http.client.HTTPConnection(host, int(port), timeout=60)
+    connection.request(method, place, body, {name.replace("_", "-"): value for name, value in headers.items()})
+    answer = connection.getresponse()
+    return answer.status, answer.read().decode(errors="replace")
+
+
+NOT_SERVED = (
+    "upload", "file=/etc/passwd", "file/etc/passwd", "proxy=http://x", "component_server", "run/1", "call/x",
+    "stream/x", "upload_progress", "monitoring", "dev/reload", "custom_component/a/b/c/d",
+)  # fmt: skip
+
+
+def test_other_sites_files_and_long_requests_are_refused():
+    with app.serving("t", "1-t", {}) as served:
+        port = served.url.split(":")[-1].rstrip("/")
+        own = f"http://127.0.0.1:{port}"
+        join = {"method": "POST", "place": "/gradio_api/queue/join", "body": "{}", "Content_Type": "application/json"}
+        assert request(served.url, Host=f"localhost:{port}")[0] == 200
+        for host in ("evil.example", f"evil.example:{port}", "127.0.0.1.evil.example", ""):
+            assert request(served.url, Host=host)[0] == 421, host
+            assert request(served.url, place="/config", Host=host)[0] == 421
+        for origin in ("http://evil.example", "null", "http://127.0.0.1:1", f"https://localhost:{port}"):
+            assert request(served.url, **join, Origin=origin)[0] == 403, origin
+        assert request(served.url, **join, Origin=own)[0] not in (403, 404, 421)
+        assert request(served.url, Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="no-cors")[0] == 403
+        assert request(served.url, Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="navigate")[0] == 200  # a link to it
+        for place in NOT_SERVED:
+            for prefix in ("", "gradio_api/"):
+                for method in ("GET", "POST"):
+                    assert request(served.url, method, f"/{prefix}{place}", "x")[0] == 404, place
+        assert request(served.url, place="/static/../../etc/passwd")[0] in (403, 404)
+        assert request(served.url, **join | {"body": "x" * (guard.MAX_BODY + 1)})[0] == 413
+        assert request(served.url, **join | {"body": iter([b"x"])})[0] == 411
+        assert request(served.url, method="DELETE")[0] == 404
+
+
+def test_where_it_listens_for_all_it_answers_to_addresses_and_to_no_names_of_others():
+    def refused(host, asked):
+        return guard.refusal(host, "GET", "/", {"host": asked}) is not None
+
+    assert not refused("0.0.0.0", "192.168.1.7:8000")
+    assert refused("0.0.0.0", "evil.example:8000")
+    assert not refused("explorer.lan", "explorer.lan:8000")
+    assert refused("127.0.0.1", "192.168.1.7:8000")
+    assert not refused("127.0.0.1", "[::1]:8000")
+    assert not refused("127.0.0.1", f"{socket.gethostname()}:8000")
 
 
 # What it needs
