@@ -11,6 +11,7 @@ import importlib
 import os
 from collections.abc import Mapping
 from pathlib import Path as File
+from typing import Final
 
 from interpolants.diffusion import DiffusionLike
 from interpolants.path import Path
@@ -40,6 +41,9 @@ def write_html(path: Path, file: str | os.PathLike[str], *, w: DiffusionLike = "
     File(file).write_text(text, encoding="utf-8")
 
 
+LAST_PORT: Final = 65_535
+
+
 def launch(
     *,
     alpha: str = "t",
@@ -61,7 +65,10 @@ def launch(
     Raises:
         ImportError: Without the extra ``explore``.
         OSError: If the port is taken.
+        ValueError: If it is no port.
     """
+    if port is not None and not 0 < port <= LAST_PORT:
+        raise ValueError(f"explorer: port must be in [1, {LAST_PORT}], or left out, got {port}.")
     _require("gradio", "plotly", "latex2mathml")
     from interpolants.explorer import app
 

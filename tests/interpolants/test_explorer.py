@@ -415,6 +415,12 @@ def test_where_it_listens_for_all_it_answers_to_addresses_and_to_no_names_of_oth
     assert not refused("127.0.0.1", f"{socket.gethostname()}:8000")
 
 
+@pytest.mark.parametrize("port", [0, -1, 65_536, 99_999_999])
+def test_what_is_no_port_is_refused(port):
+    with pytest.raises(ValueError, match=rf"explorer: port must be in \[1, 65535\], or left out, got {port}"):
+        explorer.launch(port=port, browser=False)
+
+
 # What it needs
 
 
