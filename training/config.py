@@ -404,6 +404,8 @@ class Config:
     Args:
         run: Folder to which all is written. If it was begun and no file is given, the settings are those that it
             wrote.
+        init: What the weights begin from: another run, a folder or name on the hub that Field.from_pretrained reads, or
+            an official file; null draws them.
         seed: Of the weights, the data order, the times and the noise of training.
         device: auto (an accelerator where there is one), or cpu, cuda, ...
         path: By its name; or your own, as --path.alpha and --path.sigma, text in t.
@@ -420,6 +422,7 @@ class Config:
     """
 
     run: str = "runs/digits"
+    init: str | None = None
     seed: int = 0
     device: str = such_as(DEVICES, "auto")
     path: str | PathText = such_as(LIBRARY, "linear")  # noqa: RUF009 - a dataclasses.field

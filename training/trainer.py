@@ -16,13 +16,14 @@ from tqdm import tqdm
 
 from models import SiT, create_model
 from training import checkpoint
-from training.checkpoint import Checkpoint
+from training.checkpoint import Checkpoint, different_settings
 from training.config import Config
 from training.coupling import optimal_transport
 from training.data import Batch, Source, Steps
 from training.ema import WIDTH, make_averages, save_snapshot
 from training.fields import Field
 from training.images import to_unit_range
+from training.initial import load_initial
 from training.latents import Latents
 from training.loss_scale import LossScale
 from training.meters import LossByTime, Meter
@@ -33,7 +34,7 @@ from training.record import METRICS_FILE, Recorder
 from training.sharding import replicate, shard, sum_gradients, whole
 
 MAY_DIFFER: Final = (
-    "run", "device", "log.", "data.workers", "data.vae", "sampling.", "training.steps", "training.micro_batch",
+    "run", "init", "device", "log.", "data.workers", "data.vae", "sampling.", "training.steps", "training.micro_batch",
     "training.max_skipped", "training.activation_checkpointing", "training.parallel", "training.checkpoint_every",
     "training.keep",
 )  # fmt: skip
@@ -103,7 +104,7 @@ class Trainer:
         self._decode = None
         if isinstance(self.source, Latents) and config.log.samples_every:
             self._decode = self.source.decoder(config.data.vae, self.device)
-        self.step, self.seconds = 0, 0.0
+        self.step, self.seconds, self._changed = 0, 0.0, list[str]()
         if self.processes.is_first:
             checkpoint.remove_unfinished(self.run)
         self.processes.wait()
@@ -114,6 +115,8 @@ class Trainer:
         torch.manual_seed(derived_seed(self.config.seed, "weights"))
         model = create_model(**self.config.model.given()).to(self.device)
         _check_fit(self.config, self.source)
+        if self.config.init is not None and not any((self.run / "checkpoints").glob("step-*")):
+            load_initial(model, self.config.init, self.loss.path, self.loss.prediction)
         model.activation_checkpointing = self.config.training.activation_checkpointing
         return model
 
@@ -147,6 +150,8 @@ class Trainer:
         recorder = Recorder(self.run, self.config.log, config, self.processes, self.step)
         with recorder, self.processes.together(), stop_signals() as caught:
             recorder.note(f"goes on after step {self.step} of {steps}" if self.step else f"begins {steps} steps")
+            if self._changed:
+                recorder.note(f"with other settings: {'; '.join(self._changed)}")
             try:
                 self._steps(steps, recorder, lambda: self.processes.any(bool(caught)))
             finally:
@@ -342,8 +347,10 @@ class Trainer:
         recorder.image("samples", self.step, picture)
 
     def _resume(self, found: Checkpoint) -> None:
+        now = dataclasses.asdict(self.config)
+        self._changed = different_settings(found.meta["config"], now, only=MAY_DIFFER)
         moved = ("data.source",) if "data" in found.meta else ()  # older runs know their data by that alone
-        found.require_settings(dataclasses.asdict(self.config), but=MAY_DIFFER + moved)
+        found.require_settings(now, but=MAY_DIFFER + moved)
         found.require_data(self.source.fingerprint)
         found.restore(self.model, self.averages, self.optimizer)
         state = found.meta["state"]

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from models import SiT
+from models import SiT, save_official
 from models.blocks import Style
 from training import checkpoint
 from training.checkpoint import CheckpointError, latest, load_field
@@ -428,6 +428,51 @@ def test_images_that_are_no_squares_are_trained_on_and_resumed(tmp_path):
     assert Trainer(more).step == 1
     with pytest.raises(CheckpointError, match=r"model\.rope was True, is None"):
         Trainer(dataclasses.replace(more, model=dataclasses.replace(oblong, rope=None)))
+
+
+@pytest.mark.parametrize("source", ["run", "checkpoint", "folder", "official"])
+def test_a_run_begins_from_weights_that_are_there(tmp_path, source):
+    first = Trainer(tiny(tmp_path / "first", steps=2))
+    first.fit()
+    folder = {
+        "run": tmp_path / "first", "checkpoint": tmp_path / "first" / "checkpoints" / "step-00000002",
+        "folder": tmp_path / "saved", "official": tmp_path / "official.pt",
+    }[source]  # fmt: skip
+    field = load_field(tmp_path / "first")
+    if source == "folder":
+        field.save_pretrained(folder)
+    if source == "official":
+        save_official(field.model, folder)
+    config = dataclasses.replace(tiny(tmp_path / "second", steps=2, learning_rate=0.1), init=str(folder))
+    second = Trainer(config)
+    weights = field.model.state_dict()
+    assert second.step == 0
+    for model in (second.model, second.averages["ema"].module):
+        assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+    second.fit()
+    again = Trainer(
+        dataclasses.replace(config, init=None, training=dataclasses.replace(config.training, steps=3, keep=5))
+    )
+    assert again.step == 2
+    assert not torch.equal(again.model.state_dict()["final_layer.linear.weight"], weights["final_layer.linear.weight"])
+    again.fit()
+    told = (tmp_path / "second" / "log.txt").read_text()
+    assert f"with other settings: init was '{folder}', is None; training.keep was 2, is 5; training.steps was 2" in told
+
+
+def test_weights_of_another_network_are_refused_and_of_another_task_said(tmp_path):
+    Trainer(tiny(tmp_path / "first", steps=1)).fit()
+    config = dataclasses.replace(tiny(tmp_path / "second"), init=str(tmp_path / "first"))
+    with pytest.raises(
+        ValueError, match=r"^init: the weights of .*first must be .*embedding_table.weight \(11, .*, not \("
+    ):
+        Trainer(dataclasses.replace(config, model=dataclasses.replace(config.model, num_classes=12)))
+    with pytest.warns(
+        UserWarning, match="predicts the velocity on the path linear, and is trained from here to predict"
+    ):
+        Trainer(dataclasses.replace(config, prediction="noise"))
+    with pytest.raises(ValueError, match="nowhere"):
+        Trainer(dataclasses.replace(config, init=str(tmp_path / "nowhere")))
 
 
 @pytest.mark.parametrize("older", [False, True])
