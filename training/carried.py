@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from training.brownian import stream
-from training.fields import Field
+from training.fields import Field, Labels
 
 Interval = tuple[float, float]
 
@@ -40,7 +40,7 @@ def carried_interval(
     field: Field,
     data: Tensor,
     *,
-    y: Tensor | None = None,
+    y: Labels | None = None,
     seed: int = 0,
     indices: Sequence[int] | None = None,
 ) -> Interval:
@@ -81,7 +81,7 @@ def require_carried(
     field: Field,
     data: Tensor,
     *,
-    y: Tensor | None = None,
+    y: Labels | None = None,
     seed: int = 0,
     indices: Sequence[int] | None = None,
 ) -> None:
@@ -112,7 +112,7 @@ def _noise(data: Tensor, seed: int, indices: Sequence[int] | None) -> Tensor:
     return torch.stack([torch.randn(data.shape[1:], generator=generator) for generator in streams]).to(data)
 
 
-def _error(field: Field, data: Tensor, noise: Tensor, y: Tensor | None, t: float, end: int) -> float:
+def _error(field: Field, data: Tensor, noise: Tensor, y: Labels | None, t: float, end: int) -> float:
     """Of the implied noise at the data end, of the implied data at the noise end, in units of it."""
     with torch.no_grad(), field.evaluation_mode():
         x = field.path.interpolate(data, noise, torch.tensor(t, dtype=torch.float64))

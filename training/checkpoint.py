@@ -127,7 +127,7 @@ class Checkpoint:
             raise ValueError(f"load_field: weights must be one of {', '.join(sorted(there))}, got {weights!r}.")
         model = SiT(**self.meta["model"])
         model.load_state_dict(self.tensors(weights))
-        model = model.to(device).eval().requires_grad_(False)
+        model = model.to(device, torch.float32).eval().requires_grad_(False)
         path = interpolants.Path.from_text(self.meta["path"])
         return Field(model, path, self.meta["prediction"], guidance_scale)
 

@@ -6,7 +6,7 @@ import math
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -18,6 +18,23 @@ from interpolants.coefficient import at
 from interpolants.quantities import check_quantity
 from training import hub
 from training.guidance import Guidance
+
+Labels = Tensor | Sequence[int] | int
+"""One label a sample, or one for all."""
+
+
+def as_labels(y: Labels | None, x: Tensor) -> Tensor | None:
+    """Labels as a tensor on the device of the state x, shape (batch,); conditions that are tensors as they are.
+
+    Raises:
+        TypeError: If they are no integers.
+    """
+    if y is None or isinstance(y, Tensor):
+        return y
+    labels = torch.as_tensor(y, device=x.device)
+    if labels.dtype != torch.int64:
+        raise TypeError(f"y: labels must be integers, got {y!r}.")
+    return labels.expand(len(x)) if labels.dim() == 0 else labels
 
 
 def unwrapped(model: object) -> object:
@@ -136,7 +153,7 @@ class Field:
                 )
         return None if interval == (0.0, 1.0) else interval
 
-    def predict(self, x: Tensor, t: Tensor | float, y: Tensor | None = None) -> Tensor:
+    def predict(self, x: Tensor, t: Tensor | float, y: Labels | None = None) -> Tensor:
         """The network's own prediction, guided, in the dtype of x.
 
         It is one evaluation of the network, whose batch has each sample that is guided twice, and with a weak network
@@ -146,13 +163,14 @@ class Field:
         Args:
             x: State, shape (batch, ...).
             t: Scalar or shape (batch,).
-            y: Labels, shape (batch,), or None.
+            y: Labels, shape (batch,), a list of them, one for all, or None.
 
         Raises:
             ValueError: If t or the network's prediction is not of the shape stated; with guidance also if y is None
                 but labels tell the weak prediction from the strong, if the negative labels are not of the shape of y,
                 or the state does not have the channels.
         """
+        y = as_labels(y, x)
         if isinstance(t, Tensor) and t.dim():
             if t.shape != x.shape[:1]:
                 raise ValueError(
@@ -241,23 +259,23 @@ class Field:
         yield from self.model.parameters() if isinstance(self.model, nn.Module) else ()
         yield from self._weak.parameters() if self._weak is not None else ()
 
-    def quantity(self, name: str, x: Tensor, t: Tensor | float, y: Tensor | None = None) -> Tensor:
+    def quantity(self, name: str, x: Tensor, t: Tensor | float, y: Labels | None = None) -> Tensor:
         """The velocity, score, noise or data at (x, t), converted from the prediction."""
         return self.path.convert(self.predict(x, t, y), x, t, source=self.prediction, target=name)
 
-    def velocity(self, x: Tensor, t: Tensor | float, y: Tensor | None = None) -> Tensor:
+    def velocity(self, x: Tensor, t: Tensor | float, y: Labels | None = None) -> Tensor:
         """E[dx_t/dt | x_t = x]."""
         return self.quantity("velocity", x, t, y)
 
-    def score(self, x: Tensor, t: Tensor | float, y: Tensor | None = None) -> Tensor:
+    def score(self, x: Tensor, t: Tensor | float, y: Labels | None = None) -> Tensor:
         """grad_x log p_t(x)."""
         return self.quantity("score", x, t, y)
 
-    def noise(self, x: Tensor, t: Tensor | float, y: Tensor | None = None) -> Tensor:
+    def noise(self, x: Tensor, t: Tensor | float, y: Labels | None = None) -> Tensor:
         """E[noise | x_t = x]."""
         return self.quantity("noise", x, t, y)
 
-    def data(self, x: Tensor, t: Tensor | float, y: Tensor | None = None) -> Tensor:
+    def data(self, x: Tensor, t: Tensor | float, y: Labels | None = None) -> Tensor:
         """E[data | x_t = x], the denoised state."""
         return self.quantity("data", x, t, y)
 

@@ -25,7 +25,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from training.brownian import stream
 from training.carried import require_carried
-from training.fields import Field
+from training.fields import Field, Labels, as_labels
 from training.odeint import ADAPTIVE_METHODS, MAX_CALLS, odeint
 from training.samplers import FIXED_METHODS
 
@@ -56,7 +56,7 @@ def log_likelihood(
     field: Field,
     data: Tensor,
     *,
-    y: Tensor | None = None,
+    y: Labels | None = None,
     probes: int | None = None,
     probe: str = "rademacher",
     seed: int = 0,
@@ -146,7 +146,8 @@ def log_likelihood(
         stack.enter_context(field.evaluation_mode())
         if differentiable:  # the fused kernels of attention have no second derivative
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-        labels = None if y is None else y.clone()  # of a tensor made in inference mode, a normal one
+        given = as_labels(y, data)
+        labels = None if given is None else given.clone()  # of a tensor made in inference mode, a normal one
         initial = alpha * data.to(torch.promote_types(data.dtype, torch.float32))
         directions = None if probes is None else _probes(probe, probes, seed, indices, initial)
 

@@ -47,7 +47,7 @@ class LossByTime:
     def __init__(self, device: torch.device, buckets: int = 8) -> None:
         edges = torch.linspace(0, 1, buckets + 1).tolist()
         self.names = [f"loss_by_time/{low:.3f}-{high:.3f}" for low, high in itertools.pairwise(edges)]
-        self._sums = torch.zeros(buckets, 2, device=device)  # of the losses, and their number
+        self._sums = torch.zeros(buckets, 2, dtype=torch.float32, device=device)  # of the losses, and their number
 
     def add(self, t: Tensor, losses: Tensor) -> None:
         """Samples of a step, or of a part of one: their times in [0, 1] and their losses, each of shape (batch,)."""

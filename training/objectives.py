@@ -15,7 +15,7 @@ from interpolants.coefficient import Coefficient, at
 from interpolants.quantities import check_quantity
 from interpolants.time_density import TimeDensity, importance_sampled, uniform
 from interpolants.weights import WeightLike, choose
-from training.fields import require_data_at_one
+from training.fields import Labels, as_labels, require_data_at_one
 
 MAX_NOISE: Final = 2.6
 """Largest root mean square of the weight of the error over times, in units of its mean, where a pole is near."""
@@ -138,7 +138,7 @@ class InterpolantLoss:
         self,
         model: Callable[..., Tensor],
         data: Tensor,
-        y: Tensor | None = None,
+        y: Labels | None = None,
         *,
         noise: Tensor | None = None,
         t: Tensor | None = None,
@@ -157,7 +157,7 @@ class InterpolantLoss:
         """
         noise = torch.randn_like(data) if noise is None else noise
         t = self.sample_times(data) if t is None else t
-        loss = self.at(model, data, noise, t, y)
+        loss = self.at(model, data, noise, t, as_labels(y, data))
         return loss if self.proposal is None else loss * self._importance(t).to(loss.dtype)
 
     def sample_times(self, data: Tensor) -> Tensor:

@@ -51,7 +51,7 @@ from training import multistep
 from training.adaptive import TABLEAUS, integrate_each
 from training.brownian import SampleNoise
 from training.carried import require_carried
-from training.fields import Field
+from training.fields import Field, Labels, as_labels
 from training.monitor import Callback, Monitor
 from training.multistep import Multistep
 from training.odeint import ADAPTIVE_METHODS, ADJOINT, GRADIENTS, MAX_CALLS, odeint
@@ -79,7 +79,7 @@ def sample_ode(
     num_steps: int = 50,
     method: str | None = None,
     grid: TimeGridLike = "uniform",
-    y: Tensor | None = None,
+    y: Labels | None = None,
     rtol: float = 1e-3,
     atol: float = 1e-6,
     per_sample: bool = False,
@@ -124,7 +124,7 @@ def sample_ode(
         ValueError: If the method or an argument is not valid; or, with the step and its time, if the network's output
             is not finite, an adaptive method finds no step, or it needs more than ``max_calls``.
     """
-    _check_inputs(field, "noise", noise, y)
+    y = _checked_inputs(field, "noise", noise, y)
     method = method or default_ode_method(field)
     _check_method(method, ODE_METHODS)
     derived = multistep.ODE_METHODS.get(method)
@@ -162,7 +162,7 @@ def encode(
     num_steps: int = 50,
     method: str = "dopri5",
     grid: TimeGridLike = "uniform",
-    y: Tensor | None = None,
+    y: Labels | None = None,
     rtol: float = 1e-5,
     atol: float = 1e-6,
     per_sample: bool = False,
@@ -198,7 +198,7 @@ def encode(
             given: see ``training.carried``.
         ArithmeticError: If a step cannot be inverted, being too long.
     """
-    _check_inputs(field, "data", data, y)
+    y = _checked_inputs(field, "data", data, y)
     _check_method(method, (*FIXED_METHODS, "ddim", *ADAPTIVE_METHODS))
     dynamics = field.path.ode(field.prediction)
     bounded = dynamics.interval if method != "ddim" else _bounded_conversion(field, multistep.DDIM.space)
@@ -243,7 +243,7 @@ def sample_sde(
     method: str = "euler",
     eta: float = 1.0,
     grid: TimeGridLike = "uniform",
-    y: Tensor | None = None,
+    y: Labels | None = None,
     indices: Sequence[int] | None = None,
     interval: Interval | None = None,
     trajectory: bool = False,
@@ -280,7 +280,7 @@ def sample_sde(
             the method meets it and no ``interval`` is given; if another argument is not valid, or the network's output
             is not finite.
     """
-    _check_inputs(field, "noise", noise, y)
+    y = _checked_inputs(field, "noise", noise, y)
     _check_method(method, SDE_METHODS)
     if (w is None) != (method == "ancestral"):
         raise ValueError(
@@ -636,7 +636,8 @@ def _check_per_sample(field: Field, method: str, trajectory: bool) -> None:
         raise ValueError("trajectory: must be False with per_sample, whose samples are at different times.")
 
 
-def _check_inputs(field: Field, name: str, values: Tensor, y: Tensor | None) -> None:
+def _checked_inputs(field: Field, name: str, values: Tensor, y: Labels | None) -> Tensor | None:
+    """The labels as a tensor."""
     if not isinstance(field, Field):
         raise TypeError(f"field: must be a training.Field, got {type(field).__name__}. Field(model, path) is one.")
     if not isinstance(values, Tensor):
@@ -644,8 +645,10 @@ def _check_inputs(field: Field, name: str, values: Tensor, y: Tensor | None) -> 
     if not values.is_floating_point() or values.dim() < 2 or len(values) == 0:
         shape = tuple(values.shape)
         raise ValueError(f"{name}: must be floating point of shape (batch, ...), got {values.dtype} of shape {shape}.")
-    if y is not None and len(y) != len(values):
-        raise ValueError(f"y: must have one label a sample, {len(values)}, got {len(y)}.")
+    labels = as_labels(y, values)
+    if labels is not None and len(labels) != len(values):
+        raise ValueError(f"y: must have one label a sample, {len(values)}, got {len(labels)}.")
+    return labels
 
 
 def _check_method(method: str, valid: Sequence[str]) -> None:

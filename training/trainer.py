@@ -113,7 +113,7 @@ class Trainer:
 
     def _fresh_model(self) -> SiT:
         torch.manual_seed(derived_seed(self.config.seed, "weights"))
-        model = create_model(**self.config.model.given()).to(self.device)
+        model = create_model(**self.config.model.given()).to(self.device, torch.float32)
         _check_fit(self.config, self.source)
         if self.config.init is not None and not any((self.run / "checkpoints").glob("step-*")):
             load_initial(model, self.config.init, self.loss.path, self.loss.prediction)
@@ -284,7 +284,7 @@ class Trainer:
         whole = data.new_empty(()).expand(self.order.batch_size, *data.shape[1:])
         mine = slice(self.steps.rank * self.steps.share, (self.steps.rank + 1) * self.steps.share)
         torch.manual_seed(derived_seed(self.config.seed, "step", self.step))
-        noise, t = torch.randn(whole.shape, device=self.device), self.loss.sample_times(whole)[mine]
+        noise, t = torch.randn(whole.shape, dtype=data.dtype, device=self.device), self.loss.sample_times(whole)[mine]
         y = batch.labels.to(self.device, non_blocking=True) if self.config.model.num_classes else None
         if self.config.coupling == "ot":
             labels = None if y is None else self.processes.gather(y)

@@ -9,7 +9,7 @@ from strategies import LIBRARY
 
 import interpolants as ip
 from models import create_model
-from training import Field
+from training import Field, InterpolantLoss, encode, log_likelihood, sample_ode, sample_sde
 from training.guidance import Guidance
 
 
@@ -150,3 +150,45 @@ def test_guidance_by_a_null_class_that_was_not_trained_is_said():
         Field(model, ip.linear())
         Field(model, ip.linear(), guidance=Guidance(scale=4.0, y_negative=3))
         Field(create_model("SiT-N/4", input_size=8, in_channels=1, num_classes=10), ip.linear(), guidance_scale=4.0)
+
+
+def test_labels_may_be_a_list_or_one_for_all():
+    torch.manual_seed(0)
+    model = create_model("SiT-N/4", input_size=8, in_channels=1, num_classes=10).eval()
+    for parameter in model.parameters():
+        parameter.data.normal_(std=0.1)
+    field, x = Field(model, ip.linear(), guidance_scale=2.0), torch.randn(2, 1, 8, 8)
+    one, each = torch.tensor([3, 3]), torch.tensor([1, 4])
+    calls = {
+        "velocity": lambda y: field.velocity(x, 0.5, y),
+        "ODE": lambda y: sample_ode(field, x, y=y, num_steps=2),
+        "SDE": lambda y: sample_sde(field, x, y=y, num_steps=2, w="sigma", seed=0),
+        "noise": lambda y: encode(field, x, y=y, num_steps=2, method="euler", rtol=1e-3),
+        "likelihood": lambda y: log_likelihood(field, x, y=y, probes=1, method="euler", num_steps=2).nats,
+        "loss": lambda y: InterpolantLoss(ip.linear())(model, x, y, noise=x, t=torch.tensor([0.2, 0.7])),
+    }
+    for name, call in calls.items():
+        assert torch.equal(call([1, 4]), call(each)), name
+        assert torch.equal(call(3), call(one)), name
+    with pytest.raises(TypeError, match=r"y: labels must be integers, got \[0.5, 1\]"):
+        field.velocity(x, 0.5, [0.5, 1])
+    with pytest.raises(ValueError, match=r"y: must have one label a sample, 2, got 3"):
+        sample_ode(field, x, y=[1, 2, 3])
+
+
+def test_the_default_dtype_of_torch_changes_nothing():
+    field, x = Field(lambda x, t: torch.sin(x) * t[:, None], ip.vp()), torch.randn(3, 2)
+    calls = (
+        lambda: field.score(x, 0.3), lambda: sample_ode(field, x, num_steps=3),
+        lambda: sample_sde(field, x, w="sigma", num_steps=3, seed=0), lambda: ip.vp().alpha(0.3),
+        lambda: log_likelihood(field, x, probes=2, method="euler", num_steps=3).nats,
+    )  # fmt: skip
+    before = [call() for call in calls]
+    torch.set_default_dtype(torch.float64)
+    try:
+        after = [call() for call in calls]
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for first, second in zip(before, after, strict=True):
+        assert getattr(first, "dtype", float) == getattr(second, "dtype", float)
+        torch.testing.assert_close(first, second, rtol=0, atol=0)

@@ -411,6 +411,18 @@ def test_a_run_knows_its_data_again_wherever_they_lie(tmp_path):
     assert moved.fit()
 
 
+def test_the_default_dtype_of_torch_does_not_change_a_run(tmp_path, undisturbed):
+    torch.set_default_dtype(torch.float64)
+    try:
+        trainer = Trainer(tiny(tmp_path))
+        assert trainer.fit()
+        assert load_field(tmp_path).model.pos_embed.dtype == torch.float32
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert {p.dtype for p in trainer.model.parameters()} == {torch.float32}
+    assert torch.isfinite(torch.tensor([line["loss"] for line in log_of(trainer)])).all()
+
+
 def test_images_that_are_no_squares_are_trained_on_and_resumed(tmp_path):
     config = on_images(tmp_path)
     oblong = dataclasses.replace(
