@@ -11,12 +11,12 @@ from typing import Any, Final
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from training.hub import sha256
 from training.image_sets import ImageSet
 from training.images import to_unit_range
 from training.moments import FeatureStatistics, Gaussian
+from training.progress import progress
 
 OUTPUTS: Final = ("pool", "spatial", "probabilities")
 """Features; those that still tell places apart, for sFID; and probabilities of classes, for the inception score."""
@@ -232,7 +232,7 @@ def extract(
     statistics: dict[str, FeatureStatistics] = {}
     parts: dict[str, list[Tensor]] = {}
     unreadable = 0
-    with tqdm(total=count, desc=images.name, unit="image", disable=None) as bar:
+    with progress(total=count, desc=images.name, unit="image") as bar:
         for places, batch in images.read(batch_size, workers):
             unreadable += len(places) - len(batch)
             bar.update(len(places))

@@ -24,6 +24,7 @@ from training.checkpoint import different_settings
 from training.files import write_file, write_text
 from training.fingerprint import changes
 from training.processes import Processes, leave, stop_signals
+from training.progress import progress
 
 SETTINGS: Final = "settings.json"
 FINGERPRINT: Final = "fingerprint"
@@ -144,7 +145,7 @@ def write_missing(
     batches = write([shard for shard in missing if shard % processes.count == processes.rank])
     left = sum(len(shards.of(shard)) for shard in missing)
     done, quiet = shards.count - left, not processes.is_first
-    bar = tqdm(total=shards.count, initial=done, unit="image", desc=str(shards.folder), disable=quiet)
+    bar = progress(total=shards.count, initial=done, unit="image", desc=str(shards.folder), disable=quiet)
     working, stopped, started = True, False, time.perf_counter()
     with processes.together(), stop_signals() as caught, bar:
         while working and not stopped:

@@ -12,7 +12,6 @@ from typing import Final, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
-from tqdm import tqdm
 
 from models import SiT, create_model
 from training import checkpoint
@@ -30,6 +29,7 @@ from training.meters import LossByTime, Meter
 from training.order import ShuffledBatches, derived_seed
 from training.preview import sample_picture
 from training.processes import join, stop_signals
+from training.progress import progress
 from training.record import METRICS_FILE, Recorder
 from training.sharding import replicate, shard, sum_gradients, whole
 
@@ -169,7 +169,7 @@ class Trainer:
         started, skipped = time.perf_counter() - self.seconds, self.skipped
         meter = Meter(self.model, self.order.batch_size, self.processes, self.step)
         begun, desc, quiet = self.step, str(self.run), not self.processes.is_first
-        with tqdm(total=steps, initial=begun, unit="step", desc=desc, mininterval=0.5, disable=quiet) as bar:
+        with progress(total=steps, initial=begun, unit="step", desc=desc, disable=quiet) as bar:
             last = False
             while not last:
                 line = self.train_step()
