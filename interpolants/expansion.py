@@ -47,6 +47,10 @@ PERIODIC: Final = (sp.sin, sp.cos, sp.tan, sp.cot, sp.sec, sp.csc)
 _SLACK: Final = Fraction(1, 16)  # s^e L^j is s^(e - slack) times what is bounded
 
 
+DIGITS_60: Final = 200
+"""Bits of them."""
+
+
 class Undecided(Exception):  # noqa: N818 - an answer, not an error
     """A function without an expansion of this kind, or one whose leading term is not clear."""
 
@@ -61,7 +65,7 @@ class Beside:
 
     Attributes:
         sign: 1 or -1 where that is its sign on (0, width]; 0 where the function is zero to all orders.
-        coefficient: c, exactly.
+        coefficient: c, exactly or to 60 digits; NaN where neither is known.
         roots: The denominators of the exponents, relative to the power.
     """
 
@@ -124,10 +128,15 @@ class _Number:
         self.ball, self._exact, self.parts = ball, exact, parts
 
     def exact(self) -> sp.Expr:
-        """The expression, or 60 digits."""
-        if self.parts > MAX_PARTS:
-            return sp.Float(self.ball.mid().str(60, radius=False), 60)
-        return self.whole()
+        """The expression, or 60 digits; NaN where the ball does not have these."""
+        if self.parts <= MAX_PARTS:
+            return self.whole()
+        return sp.Float(self.ball.mid().str(60, radius=False), 60) if self.has_digits else sp.nan
+
+    @property
+    def has_digits(self) -> bool:
+        """Whether 60 digits are known."""
+        return bool(self.ball.is_exact() or self.ball.rel_accuracy_bits() >= DIGITS_60)
 
     def whole(self) -> sp.Expr:
         """The expression, of however many parts."""

@@ -72,6 +72,8 @@ def leading(expr: sp.Expr, end: int, made: How | None = None) -> tuple[sp.Expr, 
     _check_end(end)
     expr = _piece(expr, end)
     beside = _beside(expr, end, made)
+    if beside is None and (term := _term(expr, end, made)) is not None and term.is_power:
+        return _shorter(term.coefficient), term.power
     if beside is None or beside.logs or beside.coefficient.is_infinite or (beside.sign == 0 and not is_zero(expr)):
         raise _unknown(expr, end)
     return _shorter(beside.coefficient), beside.power
@@ -85,7 +87,8 @@ def _beside(expr: sp.Expr, end: int, made: How | None) -> Beside | None:
     there, other = sp.Integer(end), sp.Integer(1 - end)
     stated = (lambda e: e,) if made is None or expr.has(*KINKS) else (lambda e: e, lambda e: made.stated)
     forms = (form(expr) for form in (*stated, simplified, decaying))
-    return next((found for form in forms if (found := near(form, there, other)) is not None), None)
+    every = (near(form, there, other) for form in forms)
+    return next((found for found in every if found is not None and found.coefficient is not sp.nan), None)
 
 
 class _Term(NamedTuple):
@@ -101,6 +104,10 @@ class _Term(NamedTuple):
     @property
     def sign(self) -> int:
         return sign_of(value(self.coefficient, sp.S.Zero))
+
+    @property
+    def is_power(self) -> bool:
+        return bool(self.power.is_finite and self.logs == 0 and self.exponent == 0)
 
     def raised(self, e: sp.Expr) -> _Term:
         return _Term(self.coefficient**e, self.power * e, self.logs * e, self.exponent * e)

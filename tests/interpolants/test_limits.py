@@ -258,3 +258,14 @@ def test_a_sum_whose_largest_terms_cancel_has_the_sign_of_the_rest(k):
     bump = exp(-k * (1 - t / 2) ** 2)
     expr = 1 - t**2 + 3 * bump * t - bump * t**3
     assert sp.simplify(limit(expr, 1) - 2 * exp(-sp.Rational(k, 4))) == 0
+
+
+def test_a_limit_of_many_parts_has_the_digits_that_it_shows():
+    """1 - tanh(106)^2 is 1e-92: as a difference it has lost 92 digits, of which an enclosure keeps few."""
+    rise = "(sigmoid(2.11*(t-0.5))-sigmoid(-2.11/2))/(sigmoid(2.11/2)-sigmoid(-2.11/2))"
+    root = "sqrt((1-exp(-13.2*t))/(1-exp(-13.2)))"
+    path = ip.Path(f"1.1*tanh(106*{rise})/tanh(106)", f"151*(1-{root}/({root}+0.00855*(1-{root})))")
+    drift = path.sde("velocity", w="sigma").a
+    with mpmath.workdps(900):
+        beside = evaluate(drift.expr, 1 - mpmath.mpf(10) ** -100, digits=900)
+        assert abs(mpmath.mpf(str(sp.N(drift.limit(1), 40))) / beside - 1) < 1e-30
