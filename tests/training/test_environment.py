@@ -54,7 +54,9 @@ def test_the_settings_are_read_back_as_they_are(tmp_path, path):
     training = TrainingConfig(steps=7, learning_rate=1e-5, schedule="cosine", decay_steps=10**6, compile=False)
     config = Config(run=str(tmp_path), seed=3, path=path, weight="1/(1 - t + 1e-3)", training=training)
     facts(tmp_path, tmp_path, dataclasses.asdict(config))
-    assert (tmp_path / "config.yaml").read_text().startswith(f"run: {tmp_path}\ninit: null\nseed: 3\n")  # in the order of Config
+    assert (
+        (tmp_path / "config.yaml").read_text().startswith(f"run: {tmp_path}\ninit: null\nseed: 3\n")
+    )  # in the order of Config
     assert read_config(["--config", str(tmp_path / "config.yaml")]) == config
     facts(tmp_path, tmp_path, dataclasses.asdict(dataclasses.replace(config, seed=4)))
     assert read_config(["--config", str(tmp_path / "config.yaml")]).seed == 4
