@@ -202,9 +202,13 @@ def is_zero_constant(number: sp.Expr) -> bool:
 
 def _in_primes(number: sp.Expr) -> sp.Expr:
     """With the logarithms of rational numbers as sums of those of primes, which have no relations."""
+    from interpolants.simplify import prime_powers
+
+    def of_integer(integer: sp.Integer) -> sp.Expr:
+        return sp.Add(*(int(k) * sp.log(int(p)) for p, k in prime_powers(int(integer)).items()))
 
     def of_rational(rational: sp.Rational) -> sp.Expr:
-        return sp.Add(*(int(k) * sp.log(int(p)) for p, k in sp.factorrat(rational).items()))
+        return of_integer(rational.p) - of_integer(rational.q)
 
     def is_of_rational(e: sp.Expr) -> bool:
         return isinstance(e, sp.log) and e.args[0].is_Rational and e.args[0].is_positive

@@ -113,8 +113,8 @@ def is_zero(expr: sp.Expr) -> bool:
         return False
 
 
-def _primes(integer: int) -> dict[int, int]:
-    """Those of a large number may have factors in turn."""
+def prime_powers(integer: int) -> dict[int, int]:
+    """The prime powers of a positive integer; what is left of one from MAX_FACTORED on may have factors in turn."""
     if integer < MAX_FACTORED:
         return dict(sp.factorint(integer))
     return dict(sp.factorint(integer, limit=1000, use_rho=False, use_pm1=False, use_ecm=False))
@@ -291,7 +291,7 @@ class _Field:
             raise TooComplex
         coefficient = product.coefficient
         for integer, side in ((int(coefficient.numerator), 1), (int(coefficient.denominator), -1)):
-            for prime, multiplicity in _primes(integer).items():  # sympy's numbers may be those of flint
+            for prime, multiplicity in prime_powers(integer).items():  # sympy's numbers may be those of flint
                 base = self.ring(int(prime))
                 powers[base] = powers.get(base, Fraction(0)) + side * int(multiplicity) * exponent
         return _collected(QQ(1), powers)

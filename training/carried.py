@@ -30,10 +30,15 @@ REFUSED: Final = 1.5
 """From here on a solve is refused."""
 
 IMPLIED: Final = ("data", "noise")
-"""Whose error counts at t = 0 and at t = 1."""
+"""The quantities whose errors count: the implied data at t = 0, the implied noise at t = 1."""
 
 _OF_NOISE: Final = 4
-"""Of the seed's streams, apart from those of probes and dequantization."""
+"""Number of the random stream, apart from those of generate and of the likelihood."""
+
+
+def is_bounded(field: Field) -> bool:
+    """Whether the velocity is bounded in the prediction on all of [0, 1]."""
+    return field.path.ode(field.prediction).interval() == (0.0, 1.0)
 
 
 def carried_interval(
@@ -53,7 +58,7 @@ def carried_interval(
         field: The trained network on its path.
         data: Some that the network was trained for, in the units of training, shape (batch, ...).
         y: Labels, shape (batch,), or None.
-        seed: Of the noise that is added to the data.
+        seed: Seed of the noise that is added to the data.
         indices: The number of each sample, of which its noise depends; None numbers the batch from 0.
 
     Raises:
@@ -90,9 +95,9 @@ def require_carried(
     Raises:
         ValueError: If it does not; the message has the interval over which it does.
     """
-    low, high = field.path.ode(field.prediction).interval()
-    if (low, high) == (0.0, 1.0):
+    if is_bounded(field):
         return
+    low, high = field.path.ode(field.prediction).interval()
     noise = _noise(data, seed, indices)
     errors = [(_error(field, data, noise, y, t, end), t, end) for end, t in ((0, low), (1, high)) if t != end]
     error, t, end = max(errors)
@@ -113,7 +118,7 @@ def _noise(data: Tensor, seed: int, indices: Sequence[int] | None) -> Tensor:
 
 
 def _error(field: Field, data: Tensor, noise: Tensor, y: Labels | None, t: float, end: int) -> float:
-    """Of the implied noise at the data end, of the implied data at the noise end, in units of it."""
+    """Root mean square error of the quantity that counts at ``end``, divided by the quantity's own root mean square."""
     with torch.no_grad(), field.evaluation_mode():
         x = field.path.interpolate(data, noise, torch.tensor(t, dtype=torch.float64))
         got, right = (field.noise(x, t, y), noise) if end == 1 else (field.data(x, t, y), data)

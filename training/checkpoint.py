@@ -170,7 +170,7 @@ def snapshot(
         model, averages, optimizer: What is saved; the averages by their names, the first of which is "ema".
         path, prediction: What the network means.
         config: Settings of the run, plain data.
-        data: What it is trained on.
+        data: Fingerprint of the training data.
         state: What else the next step depends on, and the time it took, plain data.
         keep: Whether this process has use for it; else it takes part, and gets None.
     """

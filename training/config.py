@@ -87,11 +87,11 @@ class ModelConfig:
         in_channels: Channels of the data.
         num_classes: Number of classes; there is one more, the null class. 0 is none.
         class_dropout: Probability that training replaces a label by the null class.
-        learn_sigma: Whether the last layer has twice the channels, as in the released checkpoints; null is not.
-        rope: Whether positions rotate queries and keys; null is as the name says, and so for the next three.
-        swiglu: Whether the MLP is gated.
-        rms_norm: Whether norms divide by the root mean square.
-        qk_norm: Whether queries and keys are normalised.
+        learn_sigma: Double the channels of the last layer, as in the released checkpoints. Null is false.
+        rope: Rotary position embeddings. Null takes the preset's choice.
+        swiglu: A gated MLP (SwiGLU). Null takes the preset's choice.
+        rms_norm: RMS norms instead of layer norms. Null takes the preset's choice.
+        qk_norm: Normalised queries and keys. Null takes the preset's choice.
     """
 
     name: str = such_as(PRESETS, "SiT-T/2")
@@ -326,7 +326,7 @@ class SDEConfig:
         num_steps: Number of steps.
         method: Such as euler, heun, exponential2, or ancestral, which is DDPM's.
         grid: The times of the steps: uniform, shifted, log_snr, edm, cosine, optimized or scales.
-        eta: Of ancestral: 0 is DDIM, 1 DDPM.
+        eta: Amount of noise (method ancestral only): 0 is DDIM, 1 is DDPM.
         interval: Times to integrate over; null is all at which the coefficients are bounded.
     """
 

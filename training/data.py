@@ -366,7 +366,8 @@ def _classes(rows: Any, column: str) -> tuple[list[str], list[int | None] | None
     found = [value for value in values if value is not None]
     if all(type(value) is int for value in found):
         fits = all(0 <= value < (len(names) or MAX_CLASSES) for value in found)
-        names = names or [str(label) for label in range(1 + max(found, default=-1))] if fits else []
+        if fits and not names:
+            names = [str(label) for label in range(1 + max(found, default=-1))]
     elif fits := all(isinstance(value, str) for value in found):
         names = sorted(set(found))
         labels = {name: label for label, name in enumerate(names)}

@@ -50,7 +50,7 @@ from interpolants.time_grid import FloatArray, TimeGrid, TimeGridLike
 from training import multistep
 from training.adaptive import TABLEAUS, integrate_each
 from training.brownian import SampleNoise
-from training.carried import require_carried
+from training.carried import is_bounded, require_carried
 from training.fields import Field, Labels, as_labels
 from training.monitor import Callback, Monitor
 from training.multistep import Multistep
@@ -69,7 +69,7 @@ Interval = tuple[float, float]
 
 def default_ode_method(field: Field) -> str:
     """heun2; unipc2 where the velocity has a pole in the prediction, by which heun2 amplifies its error."""
-    return "heun2" if field.path.ode(field.prediction).interval() == (0.0, 1.0) else "unipc2"
+    return "heun2" if is_bounded(field) else "unipc2"
 
 
 def sample_ode(

@@ -81,7 +81,7 @@ gradio-app .contain { gap: 12px; }
 
 
 def _scripts() -> dict[str, str]:
-    return {"plotly.js": get_plotlyjs(), "page.js": page.script()}
+    return dict(zip(guard.SCRIPTS, (get_plotlyjs(), page.script()), strict=True))
 
 
 def _script(text: str) -> Callable[[Request], Response]:

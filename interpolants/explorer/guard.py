@@ -30,9 +30,12 @@ POLICY: Final = (
     "img-src 'self' data: blob:; font-src 'self' data:; object-src 'none'; base-uri 'self'; frame-ancestors 'none'"
 )
 
+SCRIPTS: Final = ("plotly.js", "page.js")
+"""Names by which the page asks for its own scripts."""
+
 _ROUTES: Final = re.compile(
     r"/(config|info|app_id|startup-events|reset|cancel|queue/(join|data|status)|heartbeat/\w+|theme\.css|favicon\.ico|"
-    r"manifest\.json|robots\.txt|plotly\.js|page\.js|(assets|static|svelte)/[\w./-]+)?/?"
+    rf"manifest\.json|robots\.txt|{'|'.join(map(re.escape, SCRIPTS))}|(assets|static|svelte)/[\w./-]+)?/?"
 )
 _PREFIX: Final = "/gradio_api"
 
@@ -66,9 +69,10 @@ def refusal(host: str, method: str, path: str, headers: Any) -> tuple[int, str] 
         return 403, "A page of another site may not use the path explorer."
     if method not in ("GET", "HEAD", "POST") or not _ROUTES.fullmatch(path.removeprefix(_PREFIX) or "/"):
         return 404, f"The path explorer has no {path}."
-    if method == "POST" and not headers.get("content-length", "").isdigit():
+    length = headers.get("content-length", "" if method == "POST" else "0")
+    if not length.isdigit():
         return 411, "A request must say how long it is."
-    if int(headers.get("content-length", 0)) > MAX_BODY:
+    if int(length) > MAX_BODY:
         return 413, f"A request may have {MAX_BODY} bytes."
     return None
 
