@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 import sympy as sp
 
+from interpolants.choice import chosen
 from interpolants.composition import ALPHA, RATE, SIGMA, rate, wronskian
 from interpolants.expression import ExpressionLike, exact, t, to_expr
 from interpolants.simplify import simplified
@@ -131,23 +132,23 @@ def _given(alpha: sp.Expr, sigma: sp.Expr, expr: sp.Expr) -> sp.Expr:
     return expr
 
 
-CHOICES: dict[str, Callable[[], Diffusion]] = {
+CHOICES: dict[str, Callable[..., Diffusion]] = {
     choice.__name__: choice for choice in (constant, sigma, linear, decreasing, sin_squared, kl_optimal, kl_regularized)
 }
 
 
 def choose(w: DiffusionLike) -> Diffusion:
-    """A Diffusion from one, from the name of a choice, from text in t, from sympy or from a number.
+    """A Diffusion from one, from text (a choice, such as ``sigma`` or ``sigma(0.5)``, or in t), from sympy or a number.
 
     t is 0 at the noise and 1 at the data here, whichever way the time of the path runs that it is used on.
 
     Raises:
-        ValueError: If text is neither the name of a choice nor an expression in t.
+        ValueError: If text is neither a choice nor an expression in t.
     """
     if isinstance(w, Diffusion):
         return w
-    if isinstance(w, str) and w in CHOICES:
-        return CHOICES[w]()
+    if isinstance(w, str) and (named := chosen(w, CHOICES, "w")) is not None:
+        return named
     try:
         expr = to_expr(w, where="w")
     except ValueError as error:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 import sympy as sp
 import torch
 
+from interpolants.choice import chosen
 from interpolants.compile import sampled
 from interpolants.expression import t
 from interpolants.path import Path
@@ -234,13 +235,13 @@ def _data_errors(path: Path, stds: Sequence[float], order: int, times: FloatArra
     return [s * np.abs(error(half_log_snr + math.log(s))) * speed ** (order + 1) for s in stds]
 
 
-CHOICES: Final[dict[str, Callable[[], TimeGrid]]] = {
+CHOICES: Final[dict[str, Callable[..., TimeGrid]]] = {
     choice.__name__: choice for choice in (uniform, shifted, log_snr, edm, cosine, optimized, scales)
 }
 
 
 def choose(grid: TimeGridLike) -> TimeGrid | FloatArray:
-    """A TimeGrid from one or from the name of a choice; or the times, if these are given.
+    """A TimeGrid from one or from a choice such as ``shifted`` or ``shifted(2)``; or the times, if these are given.
 
     Raises:
         ValueError: If a name is unknown, or the times are not increasing numbers in [0, 1].
@@ -248,9 +249,9 @@ def choose(grid: TimeGridLike) -> TimeGrid | FloatArray:
     if isinstance(grid, TimeGrid):
         return grid
     if isinstance(grid, str):
-        if grid not in CHOICES:
+        if (named := chosen(grid, CHOICES, "grid")) is None:
             raise ValueError(f"grid: must be one of {', '.join(CHOICES)}, or increasing times, got {grid!r}.")
-        return CHOICES[grid]()
+        return named
     return as_times(grid, "grid")
 
 

@@ -18,6 +18,7 @@ from typing import TypeAlias
 
 import sympy as sp
 
+from interpolants.choice import chosen
 from interpolants.coefficient import check_not_negative
 from interpolants.expression import ExpressionLike, exact, t, to_expr
 from interpolants.quantities import check_quantity, conversion, row, wronskian
@@ -157,25 +158,25 @@ def elbo() -> LossWeight:
     return LossWeight("elbo", lambda alpha, sigma: d_log_snr(alpha, sigma) / 2, "noise")
 
 
-CHOICES: dict[str, Callable[[], LossWeight]] = {
+CHOICES: dict[str, Callable[..., LossWeight]] = {
     choice.__name__: choice for choice in (min_snr, snr_truncated, edm, sigmoid, elbo)
 }
 
 
 def choose(weight: WeightLike) -> LossWeight:
-    """A LossWeight from one, from the name of a choice, or from text in t, sympy or a number.
+    """A LossWeight from one, from a choice such as ``min_snr`` or ``min_snr(3)``, or from text in t, sympy or a number.
 
     The last three are weights of the error of whatever is predicted, with t = 0 at the noise and 1 at the data.
 
     Raises:
-        ValueError: If text is neither the name of a choice nor an expression in t, or the expression is negative or
+        ValueError: If text is neither a choice nor an expression in t, or the expression is negative or
             not finite somewhere inside (0, 1).
         TypeError: If ``weight`` is none of these.
     """
     if isinstance(weight, LossWeight):
         return weight
-    if isinstance(weight, str) and weight in CHOICES:
-        return CHOICES[weight]()
+    if isinstance(weight, str) and (named := chosen(weight, CHOICES, "weight")) is not None:
+        return named
     try:
         expr = to_expr(weight, where="weight")
     except ValueError as error:

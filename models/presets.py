@@ -1,7 +1,7 @@
 """The named sizes of SiT.
 
 S, B, L and XL are those of Ma et al. (2024), arXiv:2401.08740, table 1; LightningDiT is the block of Yao et al. (2025),
-arXiv:2501.01423, at those sizes. N and T, half as wide, are ours, for tests and small data.
+arXiv:2501.01423, at those sizes and two of its own. N and T, half as wide, are ours, for tests and small data.
 """
 
 from __future__ import annotations
@@ -50,6 +50,8 @@ _SIZES = (
     ("LightningDiT-B",    12,   768,   12, True,  (1, 2)),
     ("LightningDiT-L",    24,  1024,   16, True,  (1, 2)),
     ("LightningDiT-XL",   28,  1152,   16, True,  (1, 2)),
+    ("LightningDiT-1p0B", 24,  1536,   24, True,  (1, 2)),
+    ("LightningDiT-1p6B", 28,  1792,   28, True,  (1, 2)),
 )  # fmt: skip
 
 PRESETS: Mapping[str, Preset] = MappingProxyType(

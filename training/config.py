@@ -20,13 +20,14 @@ import jsonargparse
 import torch
 
 import interpolants
-from interpolants import QUANTITIES
+from interpolants import QUANTITIES, time_grid
 from interpolants.library import LIBRARY
 from interpolants.terminal import RED, YELLOW, paint
 from interpolants.time_density import TimeDensity
 from interpolants.time_grid import CHOICES as GRIDS
 from interpolants.weights import CHOICES as WEIGHTS
 from models import PRESETS
+from training import multistep
 from training.checkpoint import flat
 from training.coupling import CHOICES as COUPLINGS
 from training.data import NAMES, Digits, HubImages, ImageFolder, Source
@@ -36,12 +37,15 @@ from training.guidance import Guidance
 from training.latents import NORMALIZATIONS, Latents
 from training.objectives import InterpolantLoss
 from training.odeint import MAX_CALLS
+from training.official import METHODS as OFFICIAL
 from training.record import LogConfig
 from training.samplers import (
+    LAST_STEPS,
     ODE_METHODS,
     OWN_STEPS_METHODS,
     SDE_METHODS,
     check_eta,
+    check_last_step,
     check_max_calls,
     check_tolerances,
 )
@@ -289,31 +293,45 @@ class ODEConfig:
         method: Such as heun2, dopri5, adams_pc2 or unipc2; the table is in training/samplers.py. Null is heun2, but
             unipc2 where the velocity has a pole in the prediction.
         num_steps: Of a method with fixed steps.
-        grid: The times of the steps: uniform, shifted, log_snr, edm, cosine, optimized or scales.
+        grid: The times of the steps: uniform, shifted, log_snr, edm, cosine, optimized or scales; with arguments, such
+            as "shifted(2)".
         rtol: Relative tolerance of an adaptive method.
         atol: Absolute tolerance of an adaptive method.
         max_calls: Most calls of the network by a method that chooses its own steps.
         interval: Times to integrate over; null is all at which the coefficients are bounded.
+        official: Whether it is the sampler of the official release, as training.official has it: num_steps counts the
+            ends too, the default method is dopri5, and its steps are those of the whole batch.
     """
 
     method: str | None = one_of(ODE_METHODS, None)
     num_steps: int = 50
-    grid: str = one_of(GRIDS, "uniform")
+    grid: str = such_as(GRIDS, "uniform")
     rtol: float = 1e-3
     atol: float = 1e-6
     max_calls: int = MAX_CALLS
     interval: tuple[float, float] | None = None
+    official: bool = False
 
     def __post_init__(self) -> None:
         require_choices(self, "sampling.ode")
         _require(self.num_steps >= 1, "sampling.ode.num_steps", "at least 1", self.num_steps)
         _require_interval("sampling.ode.interval", self.interval)
+        _require_grid(self, "sampling.ode")
+        if self.official:
+            _require(
+                self.method not in multistep.ODE_METHODS,
+                "sampling.ode.method",
+                "torchdiffeq's, where official",
+                self.method,
+            )
         check_tolerances(self.rtol, self.atol)
         check_max_calls(self.max_calls)
 
     def __str__(self) -> str:
         method = "" if self.method is None else f", {self.method}"
-        return f"ODE{method}" + ("" if self.method in OWN_STEPS_METHODS else _steps(self.num_steps, self.grid))
+        return f"{_official(self)}ODE{method}" + (
+            "" if self.method in OWN_STEPS_METHODS else _steps(self.num_steps, self.grid)
+        )
 
 
 @dataclass(frozen=True)
@@ -321,21 +339,28 @@ class SDEConfig:
     """The SDE sampler.
 
     Args:
-        w: Squared noise amplitude: the name of a choice, such as sigma or sin_squared, or text in t; null for
-            ancestral, which has its own.
+        w: Squared noise amplitude: a choice, such as sigma, or "sigma(0.5)", which is half of it; or text in t; null
+            for ancestral, which has its own.
         num_steps: Number of steps.
         method: Such as euler, heun, exponential2, or ancestral, which is DDPM's.
-        grid: The times of the steps: uniform, shifted, log_snr, edm, cosine, optimized or scales.
+        grid: The times of the steps: uniform, shifted, log_snr, edm, cosine, optimized or scales; with arguments, such
+            as "shifted(2)".
         eta: Amount of noise (method ancestral only): 0 is DDIM, 1 is DDPM.
         interval: Times to integrate over; null is all at which the coefficients are bounded.
+        last_step: How to go from the end of the interval to t = 1, without noise: mean, by the drift of the SDE; euler,
+            by that of the ODE; tweedie, to the mean of the data; null stays. Its size is what the interval leaves.
+        official: Whether it is the sampler of the official release, as training.official has it: methods euler and
+            heun, a last step of 0.04, and num_steps, which counts it.
     """
 
     w: str | None = such_as(interpolants.diffusion.CHOICES, "sigma")
     num_steps: int = 250
     method: str = one_of(SDE_METHODS, "euler")
-    grid: str = one_of(GRIDS, "uniform")
+    grid: str = such_as(GRIDS, "uniform")
     eta: float = 1.0
     interval: tuple[float, float] | None = None
+    last_step: str | None = such_as([step for step in LAST_STEPS if step], "mean")
+    official: bool = False
 
     def __post_init__(self) -> None:
         require_choices(self, "sampling.sde")
@@ -345,12 +370,37 @@ class SDEConfig:
             interpolants.diffusion.choose(self.w)
         _require(self.num_steps >= 1, "sampling.sde.num_steps", "at least 1", self.num_steps)
         _require_interval("sampling.sde.interval", self.interval)
+        _require_grid(self, "sampling.sde")
         check_eta(self.eta, self.method)
+        check_last_step(self.last_step, 0.0 if self.interval is None else self.interval[1])
+        if self.official:
+            _require(
+                self.method in OFFICIAL,
+                "sampling.sde.method",
+                f"one of {', '.join(OFFICIAL)}, where official",
+                self.method,
+            )
 
     def __str__(self) -> str:
         method = "" if self.method == "euler" else f", {self.method}"
         w = "" if self.w is None else f", w = {self.w}"
-        return f"SDE{w}{method}{_steps(self.num_steps, self.grid)}"
+        last = "" if self.last_step == "mean" else f", last step {self.last_step or 'none'}"
+        return f"{_official(self)}SDE{w}{method}{_steps(self.num_steps, self.grid)}{last}"
+
+
+def _official(sampler: ODEConfig | SDEConfig) -> str:
+    return "official " if sampler.official else ""
+
+
+def _require_grid(sampler: ODEConfig | SDEConfig, group: str) -> None:
+    """Check that there is such a grid, and that it is one of the official samplers if the sampler is."""
+    try:
+        time_grid.choose(sampler.grid)
+    except ValueError as error:
+        raise ValueError(f"config: {group}.{error}") from None
+    if sampler.official:
+        _require(sampler.grid == "uniform", f"{group}.grid", "uniform, where official", sampler.grid)
+        _require(sampler.num_steps >= 2, f"{group}.num_steps", "at least 2, where official", sampler.num_steps)
 
 
 def _steps(num_steps: int, grid: str) -> str:

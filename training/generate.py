@@ -15,9 +15,11 @@ from torch import Tensor
 
 from models import SiT
 from training.adaptive import TABLEAUS
-from training.brownian import stream
+from training.brownian import SampleNoise, stream
 from training.config import ODEConfig, SamplingConfig, SDEConfig
 from training.fields import Field
+from training.monitor import Callback
+from training.official import sample_official_ode, sample_official_sde
 from training.samplers import sample_ode, sample_sde
 
 _OF_NOISE, _OF_CLASSES = 2, 3  # streams of their own: those of the likelihood are 0 and 1
@@ -67,18 +69,50 @@ def draw_some(
         last[:] = [(t, x)]
 
     try:
-        if isinstance(sampler, ODEConfig):
-            alone = sampler.method in TABLEAUS
-            samples = sample_ode(field, noise, y=y, per_sample=alone, callback=keep, **asdict(sampler))
-        else:
-            seed = settings.seed
-            samples = sample_sde(field, noise, y=y, seed=seed, indices=indices, callback=keep, **asdict(sampler))
+        samples = integrate(field, noise, sampler, y=y, seed=settings.seed, indices=indices, callback=keep)
     except ValueError as error:
         for t, x in last:  # which sample it was, the sampler does not know
             with torch.inference_mode(), field.evaluation_mode():
                 require_finite(x + field.predict(x, t, y), indices, str(error))
         raise
     return samples, labels
+
+
+def integrate(
+    field: Field,
+    noise: Tensor,
+    sampler: ODEConfig | SDEConfig,
+    *,
+    y: Tensor | None = None,
+    seed: int = 0,
+    indices: Sequence[int] | None = None,
+    callback: Callback | None = None,
+) -> Tensor:
+    """Samples from noise at t = 0 as the settings of a sampler say, (batch, ...) -> (batch, ...).
+
+    Args:
+        field: The network on its path.
+        noise: Standard normal, shape (batch, ...).
+        sampler: How to integrate.
+        y: Labels, shape (batch,), or None.
+        seed, indices: Of the noise of an SDE: that of sample i of a seed is its own; None numbers the batch from 0.
+        callback: Called as callback(step, t, x) at the start of every step, but not by official samplers.
+
+    Raises:
+        ValueError: See ``sample_ode``, ``sample_sde`` and their official counterparts.
+    """
+    arguments = asdict(sampler)
+    indices = range(len(noise)) if indices is None else indices
+    if not arguments.pop("official"):
+        if isinstance(sampler, ODEConfig):
+            return sample_ode(field, noise, y=y, per_sample=sampler.method in TABLEAUS, callback=callback, **arguments)
+        return sample_sde(field, noise, y=y, seed=seed, indices=indices, callback=callback, **arguments)
+    del arguments["grid"]  # the settings hold it uniform
+    if isinstance(sampler, ODEConfig):
+        return sample_official_ode(field, noise, y=y, **arguments | {"method": sampler.method or "dopri5"})
+    del arguments["eta"]
+    normal = SampleNoise(noise, indices, seed)
+    return sample_official_sde(field, noise, y=y, increments=lambda _: normal.normal(), **arguments)
 
 
 def labels_of(settings: SamplingConfig, num_classes: int, indices: Sequence[int]) -> Tensor:

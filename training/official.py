@@ -29,6 +29,7 @@ from interpolants import Coefficient, Path, diffusion, gvp, linear, vp
 from interpolants.diffusion import Diffusion, DiffusionLike
 from training.fields import Field
 from training.odeint import MAX_CALLS, odeint
+from training.samplers import LAST_STEPS, Interval
 
 FORMS: Final[dict[str, Callable[[float], Diffusion]]] = {
     "constant": diffusion.constant,
@@ -42,7 +43,7 @@ FORMS: Final[dict[str, Callable[[float], Diffusion]]] = {
 
 PREDICTIONS: Final = ("velocity", "noise", "score")
 METHODS: Final = ("euler", "heun")
-LAST_STEPS: Final = ("mean", "euler", "tweedie", None)
+LAST_STEP_SIZE: Final = 0.04
 
 Increments: TypeAlias = "Tensor | Callable[[int], Tensor]"
 Drift: TypeAlias = Callable[[int, Tensor], Tensor]
@@ -78,8 +79,9 @@ def sample_official_sde(
     num_steps: int = 250,
     method: str = "euler",
     last_step: str | None = "mean",
-    last_step_size: float = 0.04,
+    last_step_size: float = LAST_STEP_SIZE,
     sample_eps: float | None = None,
+    interval: Interval | None = None,
     y: Tensor | None = None,
     generator: torch.Generator | None = None,
     increments: Increments | None = None,
@@ -109,6 +111,8 @@ def sample_official_sde(
         last_step_size: s, in [0, 1).
         sample_eps: Distance to keep from the ends, in [0, 1/2). None is the release's: 0 for a velocity on the linear
             and GVP paths, else 1e-3.
+        interval: Where the grid begins and ends, in place of what follows from ``sample_eps`` and ``last_step_size``; s
+            is then the time that is left. None takes these two.
         y: Labels, shape (batch,), or None.
         generator: Draws z in float32 on its own device, a batch a step. None is torch's default one on the CPU, from
             which the release draws.
@@ -136,7 +140,12 @@ def sample_official_sde(
     size = 0.0 if last_step is None else last_step_size
     late = not _is_vp(path) and (field.prediction != "velocity" or chosen.form is diffusion.kl_optimal().form)
     start, stop = eps if late else 0.0, 1.0 - (size or eps)
-    _require(start < stop, where, "the interval", "not be empty", (start, stop), "Take a smaller last_step_size.")
+    if interval is not None:
+        given = sample_eps is None and last_step_size == LAST_STEP_SIZE
+        _require(given, where, "interval", "be None where sample_eps or last_step_size is given", interval)
+        (start, stop), size = interval, 1.0 - interval[1]
+    holds = 0.0 <= start < stop <= 1.0
+    _require(holds, where, "the interval", "not be empty, nor leave [0, 1]", (start, stop), "Take a smaller last step.")
 
     grid = torch.linspace(start, stop, num_steps, dtype=torch.float32)
     step = grid[1] - grid[0]
@@ -180,6 +189,8 @@ def sample_official_ode(
     num_steps: int = 50,
     rtol: float = 1e-3,
     atol: float = 1e-6,
+    interval: Interval | None = None,
+    max_calls: int = MAX_CALLS,
     y: Tensor | None = None,
 ) -> Tensor:
     """Draw samples by the release's ODE sampler: dx = v dt by torchdiffeq, on a float32 grid of ``num_steps`` points.
@@ -194,6 +205,8 @@ def sample_official_ode(
         num_steps: Points of the grid, at least 2: num_steps - 1 steps of a fixed-step method. An adaptive one takes its
             own, and its result does not depend on it.
         rtol, atol: Of an adaptive method; its error norm is over the whole batch.
+        interval: Where the grid begins and ends; None is the above.
+        max_calls: Most calls of the network.
         y: Labels, shape (batch,), or None.
 
     Returns:
@@ -206,8 +219,9 @@ def sample_official_ode(
     where = "sample_official_ode"
     _check(where, field, noise, num_steps)
     eps = _sample_eps(field)
-    start = 0.0 if _is_vp(field.path) else eps
-    grid = torch.linspace(start, 1.0 - eps, num_steps, dtype=torch.float32, device=noise.device)
+    start, stop = interval or (0.0 if _is_vp(field.path) else eps, 1.0 - eps)
+    _require(0.0 <= start < stop <= 1.0, where, "interval", "not be empty, nor leave [0, 1]", interval)
+    grid = torch.linspace(start, stop, num_steps, dtype=torch.float32, device=noise.device)
     ode = field.path.ode(field.prediction)
 
     def velocity(t: Tensor, x: Tensor) -> Tensor:
@@ -216,7 +230,7 @@ def sample_official_ode(
         return a * x + b * field.predict(x, t, y)
 
     with field.evaluation_mode():
-        states = odeint(velocity, noise, grid, method=method, where=where, rtol=rtol, atol=atol, max_calls=MAX_CALLS)
+        states = odeint(velocity, noise, grid, method=method, where=where, rtol=rtol, atol=atol, max_calls=max_calls)
     return _checked(where, states[-1].clone())
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -14,8 +13,8 @@ from torch import Tensor
 
 from training.config import ODEConfig
 from training.fields import Field
+from training.generate import integrate
 from training.images import to_pixels
-from training.samplers import sample_ode
 
 
 def sample_picture(
@@ -46,12 +45,12 @@ def sample_picture(
         RGB, shape (rows H', columns W', 3); what is left of the last row is black.
 
     Raises:
-        ValueError: If the samples are no images and there is no ``decode``; see also ``sample_ode``.
+        ValueError: If the samples are no images and there is no ``decode``; see also ``integrate``.
     """
     if decode is None and shape[1] not in (1, 3):
         raise ValueError(f"sample_picture: decode must be given for samples of {shape[1]} channels, got None.")
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(device)
-    samples = sample_ode(field, noise, y=y, **asdict(sampler))
+    samples = integrate(field, noise, sampler, y=y)
     if decode is not None:
         with torch.inference_mode():
             samples = decode(samples)

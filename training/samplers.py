@@ -3,7 +3,7 @@
 All of them integrate a drift a(t) x + b(t) prediction on the interval where a and b are bounded: [0, 1], unless the
 prediction's conversion has a pole at an end, such as that of the noise at t = 0 on the linear path, where a network's
 error would be amplified without bound. From an interval that ends short of t = 1 one Euler step leads to t = 1, with
-one more call of the network.
+one more call of the network; of an SDE it may be another, see ``LAST_STEPS``.
 
 ODE methods, with the calls of the network a step and the order of convergence:
 
@@ -63,6 +63,9 @@ ODE_METHODS: Final = (*FIXED_METHODS, *EQUAL_STEPS_METHODS, *OWN_STEPS_METHODS, 
 TORCHSDE_METHODS: Final = {"euler": "ito", "srk": "ito", "heun": "stratonovich", "midpoint": "stratonovich"}
 """The amplitude does not depend on the state, so that both calculi agree."""
 SDE_METHODS: Final = (*TORCHSDE_METHODS, *multistep.SDE_METHODS, "ancestral")
+LAST_STEPS: Final = ("mean", "euler", "tweedie", None)
+"""What leads from the end of an SDE's interval to t = 1, without noise: a step of the SDE's drift, one of the ODE, the
+mean of the data given the state; or nothing does, and the state at the end of the interval is the sample."""
 
 Interval = tuple[float, float]
 
@@ -246,6 +249,7 @@ def sample_sde(
     y: Labels | None = None,
     indices: Sequence[int] | None = None,
     interval: Interval | None = None,
+    last_step: str | None = "mean",
     trajectory: bool = False,
     progress: bool = False,
     callback: Callback | None = None,
@@ -270,6 +274,8 @@ def sample_sde(
         y: Labels, shape (batch,), or None.
         indices: The i of each sample; None numbers the batch from 0.
         interval: Where to integrate; None is where the drift's coefficients are bounded.
+        last_step: How to go on from an interval that ends at t < 1, of ``LAST_STEPS``: mean, x + (1 - t) drift; euler,
+            x + (1 - t) velocity; tweedie, E[data | x]; None stays there. It calls the network once more, None does not.
         trajectory, progress, callback, state_dtype: As in ``sample_ode``.
 
     Returns:
@@ -277,8 +283,8 @@ def sample_sde(
 
     Raises:
         ValueError: If w is negative anywhere, or makes the drift unbounded on [0, 1] for a network without error where
-            the method meets it and no ``interval`` is given; if another argument is not valid, or the network's output
-            is not finite.
+            the method meets it and no ``interval`` is given; if there is no last step, and another than mean is asked
+            for; if another argument is not valid, or the network's output is not finite.
     """
     y = _checked_inputs(field, "noise", noise, y)
     _check_method(method, SDE_METHODS)
@@ -295,6 +301,7 @@ def sample_sde(
         times = _times(field, num_steps, grid, interval, equation.interval)
     else:
         times = _times(field, num_steps, grid, interval, _bounded_conversion(field, "data"))
+    check_last_step(last_step, times[-1])
     monitor = Monitor(len(times) - 1, progress, callback, trajectory)
     with torch.inference_mode(), field.evaluation_mode(), monitor:
         network = _Network(field, noise, y, monitor)
@@ -309,7 +316,7 @@ def sample_sde(
                 else derived.steps(field.path, tuple(times.tolist()), w if w is not None else 0)
             )
             x = _derived(network, table, derived or multistep.DDIM, x, stream)
-        samples = monitor.finished(_to_the_data(network, equation, x, times[-1])).to(noise.dtype)
+        samples = monitor.finished(_last_step(network, equation, x, times[-1], last_step)).to(noise.dtype)
     return samples.clone()
 
 
@@ -552,6 +559,18 @@ def _to_the_data(network: _Network, equation: Dynamics, x: Tensor, stop: float) 
     return x + (1.0 - stop) * equation.drift(x, network(x, stop), stop)
 
 
+def _last_step(network: _Network, equation: Dynamics, x: Tensor, stop: float, last_step: str | None) -> Tensor:
+    """x at the time ``stop`` led on by one of ``LAST_STEPS``."""
+    if last_step == "mean" or stop == 1.0:
+        return _to_the_data(network, equation, x, stop)
+    if last_step is None:
+        return x
+    path, prediction = network.field.path, network.field.prediction
+    if last_step == "euler":
+        return _to_the_data(network, path.ode(prediction), x, stop)
+    return path.convert(network(x, stop), x, stop, source=prediction, target="data")
+
+
 # Arguments
 
 
@@ -608,6 +627,17 @@ def check_eta(eta: float, method: str) -> None:
     """Raise ValueError where the method takes none."""
     if eta != 1.0 and method != "ancestral":
         raise ValueError(f"eta: must be 1 for the method {method}, got {eta!r}; it is for ancestral. The noise is w's.")
+
+
+def check_last_step(last_step: str | None, stop: float) -> None:
+    """Raise ValueError unless it is one, or where the interval ends at t = 1 and there is none."""
+    if last_step not in LAST_STEPS:
+        raise ValueError(f"last_step: must be one of {', '.join(map(str, LAST_STEPS))}, got {last_step!r}.")
+    if stop == 1.0 and last_step != "mean":
+        raise ValueError(
+            f"last_step: must be 'mean' where the interval ends at t = 1, got {last_step!r}. Pass one that ends "
+            "before, such as (0, 0.96)."
+        )
 
 
 def check_max_calls(max_calls: int) -> None:

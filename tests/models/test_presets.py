@@ -58,6 +58,14 @@ def test_parameter_count_is_that_of_the_formula(name: str) -> None:
         assert count(name, learn_sigma=channels == 8) == patches + time + labels + positions + depth * block + final
 
 
+@pytest.mark.parametrize(("name", "billions"), [("1p0B", 1.0), ("1p6B", 1.6)])
+def test_a_lightningdit_named_by_its_size_has_it(name: str, billions: float) -> None:
+    """On latents of 16 x 16 x 32, each a token, for which they were made."""
+    with torch.device("meta"):
+        model = create_model(f"LightningDiT-{name}/1", input_size=16, in_channels=32)
+    assert round(sum(parameter.numel() for parameter in model.parameters()) / 1e9, 1) == billions
+
+
 def test_the_tiny_model_is_tiny() -> None:
     model = create_model("SiT-T/2", input_size=8, in_channels=1, num_classes=10)
     assert sum(parameter.numel() for parameter in model.parameters()) == 1_274_372
@@ -68,7 +76,8 @@ def test_presets_are_the_published_sizes() -> None:
     sizes |= {"SiT-L": (24, 1024, 16), "SiT-XL": (28, 1152, 16)}
     expected = {f"{size}/{p}": (*sizes[size], p, False) for size in sizes for p in (2, 4, 8)}
     expected |= {f"{size}/1": (*sizes[size], 1, False) for size in ("SiT-N", "SiT-T")}
-    expected |= {f"LightningDiT-{n}/{p}": (*sizes[f"SiT-{n}"], p, True) for n in ("B", "L", "XL") for p in (1, 2)}
+    modern = {n: sizes[f"SiT-{n}"] for n in ("B", "L", "XL")} | {"1p0B": (24, 1536, 24), "1p6B": (28, 1792, 28)}
+    expected |= {f"LightningDiT-{n}/{p}": (*modern[n], p, True) for n in modern for p in (1, 2)}
     assert {name: tuple(preset) for name, preset in PRESETS.items()} == expected
 
 

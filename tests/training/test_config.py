@@ -149,13 +149,36 @@ def test_an_unknown_flag_is_refused_with_the_nearest(flag, nearest):
         (["--sampling.ode.method", "eulr"], "config: sampling.ode.method must be one of .*got 'eulr'"),
         (
             ["--sampling.ode.grid", "log-snr"],
-            "sampling.ode.grid must be one of uniform, shifted, log_snr.*got 'log-snr'",
+            "sampling.ode.grid: must be one of uniform, shifted, log_snr.*got 'log-snr'",
         ),
-        (["--sampling.sde.grid", "log-snr"], "sampling.sde.grid must be one of uniform.*got 'log-snr'"),
+        (["--sampling.sde.grid", "log-snr"], "sampling.sde.grid: must be one of uniform.*got 'log-snr'"),
         (["--sampling.sde.method", "ancestral"], "sampling.sde.w must be null for the method ancestral.*got 'sigma'"),
         (["--sampling.sde.w", "null"], "sampling.sde.w must be null for the method ancestral, else set, got None"),
         (["--time.steps", "0"], "time.steps must be at least 1, or null, got 0"),
         (["--sampling.sde.w", "sgma"], "w: unknown name 'sgma'.*Named choices: constant, sigma"),
+        (["--sampling.sde.w", "sigma(1, 2)"], r"w: must be of the form sigma\(norm\)"),
+        (["--sampling.sde.last_step", "Mean"], "last_step: must be one of mean, euler, tweedie, None, got 'Mean'"),
+        (
+            ["--sampling.sde.last_step", "euler", "--sampling.sde.interval", "[0, 1]"],
+            "last_step: must be 'mean' where the interval ends at t = 1, got 'euler'",
+        ),
+        (
+            ["--sampling.sde.official", "true", "--sampling.sde.method", "srk"],
+            "sampling.sde.method must be one of euler, heun, where official, got 'srk'",
+        ),
+        (
+            ["--sampling.sde.official", "true", "--sampling.sde.grid", "edm"],
+            "sampling.sde.grid must be uniform, where official, got 'edm'",
+        ),
+        (
+            ["--sampling.ode.official", "true", "--sampling.ode.method", "unipc2"],
+            "sampling.ode.method must be torchdiffeq's, where official, got 'unipc2'",
+        ),
+        (
+            ["--sampling.ode.official", "true", "--sampling.ode.num_steps", "1"],
+            "sampling.ode.num_steps must be at least 2, where official, got 1",
+        ),
+        (["--sampling.ode.grid", "shifted(1, 2)"], r"config: sampling.ode.grid: must be of the form shifted\(shift\)"),
         (["--sampling.num_samples", "1"], "config: sampling.num_samples must be at least 2, got 1"),
         (["--device", "abacus"], "config: device must be available, got 'abacus'"),
         (["--config", "nowhere.yaml"], "File does not exist"),

@@ -2,12 +2,15 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import torchdiffeq
 
 import interpolants as ip
-from training import Field
+from training import Field, sample_sde
+from training.config import ODEConfig, SDEConfig
+from training.generate import integrate
 from training.official import FORMS, official_w, sample_official_ode, sample_official_sde
 
 PATHS = {"linear": ip.linear(), "gvp": ip.gvp(), "vp": ip.vp()}
@@ -177,6 +180,71 @@ def test_sde_samples_are_those_of_the_release_from_half_its_network_calls(path, 
         assert 2 * len(field.model.times) == len(release.network.times) + one_call
 
 
+def normals_of_samples(seed, steps, *shape):
+    """The numbers of the samples 0, 1, ... of a seed, each from a stream of its own, by hand."""
+    streams = []
+    for index in range(shape[0]):
+        state = int(np.random.SeedSequence((seed, index)).generate_state(1, np.uint64)[0]) >> 1
+        streams.append(torch.Generator().manual_seed(state))
+    step = lambda: torch.stack([torch.empty(shape[1:], dtype=F64).normal_(generator=g) for g in streams])  # noqa: E731
+    return torch.stack([step() for _ in range(steps)])
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("last_step", ["mean", "euler", "tweedie", None])
+def test_the_last_steps_of_other_samplers_are_those_of_the_release(path, last_step):
+    """With its N times as N - 1 steps on [0, 0.96]; it rounds them to float32."""
+    noise, N = normals(4, 3), 12
+    z, stop = normals_of_samples(7, N - 1, 4, 3), 0.96
+    start = float(PATHS[path].sigma(0.0)) * noise  # as the state begins there, and not at the noise
+    eps = 1 - stop  # where there is no last step, the release stops at 1 - eps
+    expected = Release(path, "velocity").sde(start, z, "sigma", 0.5, "euler", last_step, 1 - stop, eps)
+    field = field_of(path)
+    settings = {"num_steps": N - 1, "seed": 7, "interval": (0.0, stop), "last_step": last_step}
+    samples = sample_sde(field, noise, w="sigma(0.5)", **settings)
+    torch.testing.assert_close(samples, expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("method", ["euler", "heun"])
+@pytest.mark.parametrize(("interval", "size"), [(None, 0.04), ((0.0, 0.9), 0.1)])
+def test_settings_reach_the_sde_of_the_release(path, method, interval, size):
+    noise, z = normals(4, 3), normals_of_samples(7, STEPS - 1, 4, 3)
+    sampler = SDEConfig("sigma(0.5)", STEPS, method, interval=interval, last_step="tweedie", official=True)
+    samples = integrate(field_of(path), noise, sampler, seed=7)
+    expected = Release(path, "velocity").sde(noise, z, "sigma", 0.5, method, "tweedie", size, 1e-3)
+    torch.testing.assert_close(samples, expected, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("sampler", [ODEConfig(official=True), ODEConfig("rk4", 5, official=True)], ids=str)
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_settings_reach_the_ode_of_the_release(sampler, prediction):
+    noise = normals(4, 3)
+    expected = Release("linear", prediction).ode(noise, sampler.method or "dopri5", sampler.num_steps, 1e-3, 1e-6)
+    samples = integrate(field_of("linear", prediction), noise, sampler)
+    torch.testing.assert_close(samples, expected, rtol=1e-9, atol=1e-9)  # an adaptive step amplifies roundings
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_an_interval_is_that_of_two_distances(path):
+    """interval is where the grid begins and ends; the release says it by sample_eps and last_step_size."""
+    noise, z = normals(4, 3), normals(STEPS - 1, 4, 3, seed=1)
+    late = path != "vp"
+    for last_step, size in (("mean", 0.1), ("euler", 0.1), (None, 0.0)):
+        by_two = {"sample_eps": 0.01, "last_step_size": size}
+        interval = (0.01 if late else 0.0, 1 - (size or 0.01))
+        sampled = [
+            sample_official_sde(
+                field_of(path, "noise"), noise, num_steps=STEPS, last_step=last_step, increments=z, **given
+            )
+            for given in (by_two, {"interval": interval})
+        ]
+        torch.testing.assert_close(*sampled, rtol=1e-12, atol=1e-12)
+    field = field_of(path, "noise")
+    sample_official_ode(field, noise, method="euler", num_steps=3, interval=(0.1, 0.7))
+    assert [round(float(t[0]), 6) for t in field.model.times] == [0.1, 0.4]
+
+
 @pytest.mark.parametrize("path", PATHS)
 def test_sde_defaults_are_those_of_the_release(path):
     noise, z = normals(4, 3), normals(249, 4, 3, seed=1)
@@ -323,9 +391,15 @@ def test_the_forms_are_those_of_the_release():
         ({"sample_eps": -0.1}, r"sample_eps must be in \[0, 1/2\)"),
         (
             {"w": "kl_optimal", "sample_eps": 0.25, "last_step_size": 0.75},
-            r"interval must not be empty, got \(0.25, 0.25\)",
+            r"interval must not be empty, nor leave .* got \(0.25, 0.25\)",
         ),
         ({"num_steps": 1}, "num_steps must be an integer of at least 2, got 1"),
+        ({"interval": (0.5, 0.5)}, r"interval must not be empty, nor leave \[0, 1\], got \(0.5, 0.5\)"),
+        ({"interval": (0.5, 1.5)}, "interval must not be empty, nor leave"),
+        (
+            {"interval": (0.0, 0.9), "sample_eps": 0.1},
+            "interval must be None where sample_eps or last_step_size is given",
+        ),
         ({"num_steps": 2.0}, "num_steps must be an integer"),
         ({"num_steps": True}, "num_steps must be an integer"),
         ({"w": official_w("sigma", -1.0)}, "w: must be finite and >= 0"),

@@ -770,11 +770,44 @@ def test_wrong_ode_input_is_refused(arguments, message):
         ({"w": "kl_optimal"}, "Or pass interval=, or take exponential1, exponential2"),
         ({"w": "sigma", "y": torch.zeros(3)}, "y: must have one label a sample, 2, got 3"),
         ({"w": "-1", "method": "exponential1"}, "w: must be finite and >= 0"),
+        ({"w": "sigma(-1)"}, "w: must be finite and >= 0"),
+        ({"w": "sigma", "last_step": "Mean"}, "last_step: must be one of mean, euler, tweedie, None, got 'Mean'"),
+        (
+            {"w": "sigma", "last_step": "tweedie"},
+            "last_step: must be 'mean' where the interval ends at t = 1, got 'twe",
+        ),
+        (
+            {"w": "sigma", "last_step": None, "interval": (0.2, 1.0)},
+            "last_step: must be 'mean' where the interval ends",
+        ),
     ],
 )
 def test_wrong_sde_input_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         sample_sde(exact_field(ip.linear()), torch.zeros(2, 2), **({"seed": 0} | arguments))
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=lambda p: p.name)
+@pytest.mark.parametrize("method", ["euler", "heun", "exponential2", "ancestral"])
+def test_the_last_step_is_that_of_its_definition(path, method):
+    """From the state where the interval ends, with velocity, score and mean of the mixture by the score alone."""
+    m, noise, stop = mixture(), torch.randn(3, 2, dtype=torch.float64), 0.9
+    w, half_w = (None, 0.0) if method == "ancestral" else ("0.3*(1-t)**2", 0.15 * (1 - stop) ** 2)
+    field, settings = exact_field(path), {"num_steps": 6, "seed": 5, "method": method, "interval": (0.1, stop)}
+    x, calls = sample_sde(field, noise, w=w, last_step=None, **settings), field.model.calls
+    velocity, score = m.velocity(x, stop, path), m.score(x, stop, path)
+    expected = {
+        "mean": x + (1 - stop) * (velocity + half_w * score),
+        "euler": x + (1 - stop) * velocity,
+        "tweedie": (x + path.sigma(stop) ** 2 * score) / path.alpha(stop),
+    }
+    for last_step, samples in expected.items():
+        field.model.calls = 0
+        torch.testing.assert_close(sample_sde(field, noise, w=w, last_step=last_step, **settings), samples)
+        assert field.model.calls == calls + 1
+    assert torch.equal(
+        sample_sde(field, noise, w=w, **settings), sample_sde(field, noise, w=w, last_step="mean", **settings)
+    )
 
 
 def test_an_interval_admits_a_w_with_a_pole():
