@@ -17,113 +17,55 @@ from pathlib import Path
 from typing import IO, Any, Final, cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from models import SiT
 from training import Field
-from training.autoencoder import Autoencoder
 from training.config import ODEConfig, SDEConfig, run_script
+from training.decoder import Decoder
 from training.files import write_file
-from training.generate import draw_some, guided, labels_of, require_finite
-from training.images import to_pixels
-from training.latents import Latents
+from training.generate import draw_some, guided, labels_of
+from training.precision import products, require_tf32
 from training.processes import join
 from training.settings import one_of, require_choices
 from training.shards import ArrayShards, write_array, write_missing
-from training.trained import Trained, identity
+from training.trained import SAMPLERS, Drawing, identity
 
-SAMPLERS: Final = ("ode", "sde")
-PRECISIONS: Final = ("float32", "bfloat16")
-CHUNK: Final = 16
-"""Images that are decoded at a time."""
+PRECISIONS: Final = ("float32", "tf32", "bfloat16")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Generation(Trained):
+class Generation(Drawing):
     """What to draw: the settings of a run, of which ``sampling`` says how many and how.
 
     Args:
+        output: Folder that is written to.
         sampler: ode or sde, with the settings in sampling.ode or sampling.sde.
-        precision: float32, or bfloat16 for the products of the blocks.
-        vae: Folder or name on the hub of the VAE that decodes latents; null is that of the data of the run.
+        precision: float32, tf32 (on GPUs of NVIDIA) for its products and convolutions, or bfloat16 for the products of
+            the blocks.
         png: Whether to write each sample to png/000000.png, ... too.
     """
 
+    output: str
     sampler: str = one_of(SAMPLERS, "ode")
     precision: str = one_of(PRECISIONS, "float32")
-    vae: str | None = None
     png: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_choices(self)
-        if self.vae is not None and self.data.normalization == "per_channel":
-            raise ValueError("config: vae must be null for latents that are normalized per channel. Set data.vae.")
 
     def chosen(self) -> ODEConfig | SDEConfig:
         """The settings of the sampler."""
         return self.sampling.ode if self.sampler == "ode" else self.sampling.sde
 
-    def settings(self, field: Field, decoder: "Decoder") -> dict[str, Any]:
+    def settings(self, field: Field, decoder: Decoder) -> dict[str, Any]:
         """All that the images depend on."""
         unused = [name for name in SAMPLERS if name != self.sampler]
         sampling = {name: value for name, value in dataclasses.asdict(self.sampling).items() if name not in unused}
         settings = {"sampler": self.sampler, "sampling": sampling, "precision": self.precision}
         return {**settings, "network": identity(field), "vae": decoder.settings}
-
-
-class Decoder:
-    """From what a network is trained on to pixels.
-
-    Attributes:
-        shape: (H, W, C) of an image.
-        settings: All that it depends on, plain data; None where there is nothing to decode.
-
-    Raises:
-        ValueError: If there are latents, but no VAE that decodes them.
-    """
-
-    def __init__(self, config: Generation, shape: tuple[int, int, int], device: torch.device) -> None:
-        channels, height, width = shape
-        self.shape, self.settings = (height, width, channels), None
-        self._vae: Autoencoder | None = None
-        if config.vae is not None:
-            self._vae = Autoencoder(config.vae, device)
-            offset, scale = torch.tensor(self._vae.shift_factor), torch.tensor(self._vae.scaling_factor)
-        elif config.data.name == "latents":
-            latents = cast(Latents, config.data_source())
-            self._vae = latents.autoencoder(config.data.vae, device)
-            offset, scale = latents.offset, latents.scale
-        if self._vae is None:
-            if channels not in (1, 3):
-                raise ValueError(f"config: vae must be set to decode samples of {channels} channels, got null.")
-            return
-        if self._vae.channels != channels:
-            raise ValueError(f"config: vae must have {channels} channels, as the samples, got {self._vae.channels}.")
-        self.shape = (height * self._vae.factor, width * self._vae.factor, 3)
-        self._offset, self._scale = offset.to(device), scale.to(device)
-        self.settings = {
-            "sha256": self._vae.digest,
-            "offset": offset.flatten().tolist(),
-            "scale": scale.flatten().tolist(),
-        }
-
-    def pixels(self, samples: Tensor, indices: range) -> NDArray[np.uint8]:
-        """Images of samples, shape (B, H, W, C); so many at a time are decoded that the memory is bounded.
-
-        Raises:
-            FloatingPointError: If one is not finite; has its index.
-        """
-        parts = []
-        for start in range(0, len(samples), CHUNK):
-            x, some = samples[start : start + CHUNK], indices[start : start + CHUNK]
-            images = x if self._vae is None else self._vae.decode(x / self._scale + self._offset)
-            require_finite(images, some, "so the VAE has decoded them.")
-            parts.append(to_pixels(images))
-        return np.concatenate(parts)
 
 
 def generate(
@@ -166,6 +108,7 @@ def write_png(folder: Path, images: ArrayShards, shards: list[int]) -> None:
 def main(config: Generation) -> None:
     """Draw what is not there yet, until a signal comes; the first process puts all together."""
     processes = join(config.torch_device())
+    require_tf32(config.precision, processes.device, "precision")
     field = config.field(processes.device)
     model = cast(SiT, field.model)
     decoder = Decoder(config, model.input_shape, processes.device)
@@ -182,7 +125,9 @@ def main(config: Generation) -> None:
     if config.precision == "bfloat16":
         model.blocks.bfloat16()
     field = guided(field, config.sampling)
-    if not write_missing(images, processes, lambda shards: generate(images, shards, field, decoder, config)):
+    with products(config.precision):
+        complete = write_missing(images, processes, lambda shards: generate(images, shards, field, decoder, config))
+    if not complete:
         return
     if config.png:
         write_png(images.folder / "png", images, list(images.shards[processes.rank :: processes.count]))

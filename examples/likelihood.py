@@ -25,7 +25,7 @@ from models import SiT
 from training import Field, log_likelihood
 from training.carried import carried_interval, is_bounded
 from training.config import run_script
-from training.data import Digits, Source
+from training.data import Source
 from training.images import to_unit_range
 from training.likelihood import Likelihood
 from training.odeint import ADAPTIVE_METHODS
@@ -33,7 +33,7 @@ from training.processes import join
 from training.samplers import FIXED_METHODS
 from training.settings import such_as
 from training.shards import FINGERPRINT, ArrayShards, write_json, write_missing
-from training.trained import Trained, identity
+from training.trained import Trained, identity, require_fit
 
 DATA = ("name", "source", "split", "image_column", "label_column", "normalization")
 
@@ -76,16 +76,12 @@ class Measurement(Trained):
     """Which images to measure under which network, which is not guided.
 
     Args:
+        output: Folder that is written to.
         likelihood: How.
     """
 
+    output: str
     likelihood: LikelihoodConfig = field(default_factory=LikelihoodConfig)
-
-    def images(self) -> Source:
-        """The images."""
-        if self.data.name == "digits":
-            return Digits(self.data.split)
-        return dataclasses.replace(self, data=dataclasses.replace(self.data, flip=False)).data_source()
 
     def settings(self, field: Field, source: Source) -> dict[str, Any]:
         """All that the results depend on."""
@@ -98,16 +94,6 @@ class Measurement(Trained):
             "likelihood": likelihood,
             "network": identity(field),
         }
-
-
-def require_fit(model: SiT, source: Source) -> None:
-    """Raise ValueError unless the network has the shape and the classes of the images."""
-    if model.input_shape != source.shape:
-        raise ValueError(f"config: data must have the shape of the network, {model.input_shape}, got {source.shape}.")
-    if model.num_classes and not 0 < source.num_classes <= model.num_classes:
-        raise ValueError(
-            f"config: data must have classes, at most the {model.num_classes} of the network, got {source.num_classes}."
-        )
 
 
 def measure(
@@ -182,7 +168,7 @@ def figures(rows: NDArray[np.float64], dims: int) -> dict[str, dict[str, float |
 def main(config: Measurement) -> None:
     """Measure what is not there yet, until a signal comes; the first process says what it is in all."""
     processes = join(config.torch_device())
-    field, source, settings = config.field(processes.device), config.images(), config.likelihood
+    field, source, settings = config.field(processes.device), config.unflipped(), config.likelihood
     model = cast(SiT, field.model)
     require_fit(model, source)
     wanted = min(settings.count or len(source), len(source))

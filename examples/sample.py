@@ -1,15 +1,17 @@
-"""Sample from a run by the ODE and by the SDE, and draw the samples beside real images.
+"""Pictures of samples by the ODE and by the SDE, beside real images where they are of a run.
 
 Commands::
 
     python examples/sample.py --config examples/configs/digits.yaml
-    python examples/sample.py --config examples/configs/digits.yaml --sampling.ode.method dopri5
+    python examples/sample.py --config examples/configs/digits.yaml --sampler ode --sampling.ode.method dopri5
     python examples/sample.py --config examples/configs/digits.yaml --sampling.sde.w sin_squared
+    python examples/sample.py --pretrained SiT-XL-2-256x256.pt --vae stabilityai/sd-vae-ft-ema --output pictures
 """
 
 import dataclasses
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -20,52 +22,69 @@ from torch import Tensor
 
 from models import SiT
 from training import Field, sample_ode, sample_sde
-from training.checkpoint import find
-from training.config import Config, run_script
-from training.data import Source, digits
+from training.config import ODEConfig, SDEConfig, run_script
+from training.data import digits
+from training.decoder import Decoder
 from training.figures import sample_grid, trajectory_figure
 from training.generate import draw, guided, initial_noise, labels_of
 from training.images import to_unit_range
 from training.latents import Latents
 from training.samplers import default_ode_method
+from training.settings import one_of, require_choices
+from training.trained import SAMPLERS, Drawing, identity
 
 
-def main(config: Config) -> None:
-    """Draw with the EMA weights, and write samples, grids and trajectories into the folder of the run."""
-    run, settings = Path(config.run), config.sampling
-    checkpoint = find(run)
-    checkpoint.require_settings(dataclasses.asdict(config), only=("path", "prediction", "model."))
-    field = guided(checkpoint.field(device=config.torch_device()), settings)
-    source = dataclasses.replace(config, data=dataclasses.replace(config.data, flip=False)).data_source()
-    decode = decoder(config, source)
-    real, real_labels, what = real_examples(config, source, decode)
-    if not config.model.num_classes:
-        real_labels = torch.zeros_like(real_labels)  # as those of the samples
-    for kind, sampler in (("ode", settings.ode), ("sde", settings.sde)):
+@dataclass(frozen=True, kw_only=True)
+class Pictures(Drawing):
+    """What to draw: the settings of a run, of which ``sampling`` says how many and how.
+
+    Args:
+        output: Folder that is written to; null is that of the run.
+        sampler: ode or sde; null is both.
+    """
+
+    output: str | None = None
+    sampler: str | None = one_of(SAMPLERS, None)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_choices(self)
+        if self.pretrained is not None and self.output is None:
+            raise ValueError("config: output must be set with pretrained, got null. There is no run to write to.")
+
+    def samplers(self) -> dict[str, ODEConfig | SDEConfig]:
+        """Those that are drawn by, by their names."""
+        return {name: getattr(self.sampling, name) for name in SAMPLERS if self.sampler in (name, None)}
+
+
+def main(config: Pictures) -> None:
+    """Draw, and write samples, grids and trajectories."""
+    folder, settings, device = Path(config.output or config.run), config.sampling, config.torch_device()
+    checkpoint = config.checkpoint()
+    field = guided(config.field(device), settings)
+    shape = cast(SiT, field.model).input_shape
+    decode = Decoder(config, shape, device).images
+    real = None if checkpoint is None else real_examples(config, decode)
+    folder.mkdir(parents=True, exist_ok=True)
+    for kind, sampler in config.samplers().items():
         samples, labels = draw(field, sampler, settings)
         about = {
-            "checkpoint": checkpoint.digest,
+            "checkpoint": identity(field)["sha256"] if checkpoint is None else checkpoint.digest,
             "sampler": str(sampler),
             "guidance_scale": settings.guidance_scale,
             "guidance_interval": settings.guidance_interval,
             "classes": settings.classes,
             "seed": settings.seed,
         }
-        np.savez(run / f"samples_{kind}.npz", samples=samples, labels=labels, about=json.dumps(about))
+        np.savez(folder / f"samples_{kind}.npz", samples=samples, labels=labels, about=json.dumps(about))
         shown = first_of_each(labels)
-        images = decode(samples[shown])
-        figure = sample_grid(images, labels[shown], real, real_labels, title=f"Samples: {sampler}", real_title=what)
-        figure.savefig(run / f"samples_{kind}.png", dpi=150)
-        print(f"{len(samples)} samples by {sampler}, after {checkpoint.step} steps: {run}/samples_{kind}.png and .npz")
-    trajectory(field, config, decode).savefig(run / "trajectory.png", dpi=150)
-    print(f"the same noise from t = 0 to t = 1: {run}/trajectory.png")
-
-
-def decoder(config: Config, source: Source) -> Callable[[Tensor], Tensor]:
-    """From what is trained on to images in [-1, 1], which latents are not yet."""
-    if isinstance(source, Latents):
-        return source.decoder(config.data.vae, config.torch_device())
-    return lambda x: x
+        figure = sample_grid(decode(samples[shown]), labels[shown], f"Samples: {sampler}", real=real)
+        figure.savefig(folder / f"samples_{kind}.png", dpi=150)
+        of = f"of {config.pretrained}" if checkpoint is None else f"after {checkpoint.step} steps"
+        print(f"{len(samples)} samples by {sampler}, {of}: {folder}/samples_{kind}.png and .npz")
+    if shown_by := {name: each for name, each in config.samplers().items() if not each.official}:
+        trajectory(field, shown_by, config, decode).savefig(folder / "trajectory.png", dpi=150)
+        print(f"the same noise from t = 0 to t = 1: {folder}/trajectory.png")
 
 
 def first_of_each(labels: Tensor, rows: int = 8, classes: int = 10) -> list[int]:
@@ -74,41 +93,50 @@ def first_of_each(labels: Tensor, rows: int = 8, classes: int = 10) -> list[int]
     return [index for label in shown for index in (labels == label).nonzero()[:rows, 0].tolist()]
 
 
-def real_examples(
-    config: Config, source: Source, decode: Callable[[Tensor], Tensor], count: int = 400
-) -> tuple[Tensor, Tensor, str]:
-    """Images in [-1, 1], their labels, and what they are."""
+def real_examples(config: Pictures, decode: Callable[[Tensor], Tensor], count: int = 400) -> tuple[Tensor, Tensor, str]:
+    """Images in [-1, 1], their labels, which are zeros where the network has no classes, and what they are."""
     if config.data.name == "digits":
-        return *digits("heldout"), "Real, never trained on"
-    indices: Sequence[int] = range(0, len(source), max(1, len(source) // count))
-    if isinstance(source, Latents):
-        indices = first_of_each(source.labels)
-    batch = source.batch(indices, [(config.seed, index) for index in indices])
-    what = "Real, trained on" + (", decoded" if isinstance(source, Latents) else "")
-    return decode(to_unit_range(batch.data)), batch.labels, what
+        images, labels = digits("heldout")
+        what = "Real, never trained on"
+    else:
+        source = config.unflipped()
+        indices: Sequence[int] = range(0, len(source), max(1, len(source) // count))
+        if isinstance(source, Latents):
+            indices = first_of_each(source.labels)
+        batch = source.batch(indices, [(config.seed, index) for index in indices])
+        what = "Real, trained on" + (", decoded" if isinstance(source, Latents) else "")
+        images, labels = decode(to_unit_range(batch.data)), batch.labels
+    return images, labels if config.model.num_classes else torch.zeros_like(labels), what
 
 
 def trajectory(
-    field: Field, config: Config, decode: Callable[[Tensor], Tensor], num_steps: int = 80, columns: int = 9
+    field: Field,
+    samplers: dict[str, ODEConfig | SDEConfig],
+    config: Pictures,
+    decode: Callable[[Tensor], Tensor],
+    num_steps: int = 80,
+    columns: int = 9,
 ) -> Figure:
-    """The states of both samplers from the same noise, one row a sample."""
+    """The states of the samplers, which are not official, from the same noise, one row a sample."""
     settings, device, model = config.sampling, config.torch_device(), cast(SiT, field.model)
     rows = range(min(10, model.num_classes or 10))
     labels = labels_of(settings, model.num_classes, rows)
     y = labels.to(device) if model.num_classes else None
     noise = initial_noise(model.input_shape, settings.seed, rows).to(device)
-    by = {sampler: dataclasses.asdict(sampler) | {"num_steps": num_steps} for sampler in (settings.ode, settings.sde)}
-    ode = sample_ode(field, noise, y=y, trajectory=True, **by[settings.ode])
-    sde = sample_sde(field, noise, y=y, trajectory=True, seed=settings.seed, **by[settings.sde])
-    w, method = settings.sde.w, settings.sde.method
-    every = num_steps // (columns - 1)
-    states = {
-        f"ODE, {settings.ode.method or default_ode_method(field)}": ode[::every].cpu(),
-        f"SDE, {method if w is None else f'w = {w}'}": sde[::every].cpu(),
-    }
+    states = {}
+    for sampler in samplers.values():
+        arguments = dataclasses.asdict(sampler) | {"num_steps": num_steps}
+        del arguments["official"]
+        if isinstance(sampler, ODEConfig):
+            name = f"ODE, {sampler.method or default_ode_method(field)}"
+            xs = sample_ode(field, noise, y=y, trajectory=True, **arguments)
+        else:
+            name = f"SDE, {sampler.method if sampler.w is None else f'w = {sampler.w}'}"
+            xs = sample_sde(field, noise, y=y, trajectory=True, seed=settings.seed, **arguments)
+        states[name] = xs[:: num_steps // (columns - 1)].cpu()
     images = {name: torch.stack([decode(x) for x in xs]) for name, xs in states.items()}
     return trajectory_figure(images, times=torch.linspace(0, 1, columns).tolist(), labels=labels.tolist())
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run_script(main, Pictures)

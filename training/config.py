@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 
 C = TypeVar("C", bound="DataclassInstance")
 
-PRECISIONS: Final = ("float32", "bfloat16", "float16")
+PRECISIONS: Final = ("float32", "tf32", "bfloat16", "float16")
 SCHEDULES: Final = ("constant", "cosine", "linear")
 CLASSES: Final = ("balanced", "random")
 DEVICES: Final = ("auto", "cpu", "cuda")
@@ -218,8 +218,9 @@ class TrainingConfig:
         ema_widths: Of averages by a power function, relative to the run, such as 0.05 and 0.1, from which
             examples/combine_ema.py makes one of any width after training.
         ema_snapshot_every: Steps from one snapshot of these to the next.
-        precision: float32, or bfloat16 or float16 for the products of the blocks; weights, norms and sums stay in
-            float32. With float16 the loss is scaled up, so that small gradients do not vanish.
+        precision: float32; tf32 (on GPUs of NVIDIA) for its products and convolutions, as the official scripts train;
+            or bfloat16 or float16 for the products of the blocks. Weights, norms and sums stay in float32. With float16
+            the loss is scaled up, so that small gradients do not vanish.
         compile: Whether to compile the blocks; null does on an accelerator.
         activation_checkpointing: Whether to keep only the inputs of the blocks for the backward pass: a quarter more
             time for a fraction of the memory.

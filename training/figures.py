@@ -26,29 +26,26 @@ GAP: Final = 1  # pixels between two images
 def sample_grid(
     samples: Tensor,
     labels: Tensor,
-    real: Tensor,
-    real_labels: Tensor,
     title: str,
+    *,
+    real: tuple[Tensor, Tensor, str] | None = None,
     rows: int = 8,
-    real_title: str = "Real, never trained on",
 ) -> Figure:
-    """Samples beside real images, one column a class.
+    """Samples, beside real images if there are some, one column a class.
 
     Args:
-        samples, real: Images in [-1, 1], shape (N, C, H, W) with C 1 or 3; the first ``rows`` of each class are shown.
-        labels, real_labels: Their classes, shape (N,).
+        samples: Images in [-1, 1], shape (N, C, H, W) with C 1 or 3; the first ``rows`` of each class are shown.
+        labels: Their classes, shape (N,).
         title: What the samples are, for instance the sampler.
-        rows: Images a class.
-        real_title: What the real images are.
+        real: Real images, their classes, and what they are.
+        rows: Most images a class.
     """
     classes = sorted(set(labels.tolist()))
-    figure = Figure(
-        figsize=(0.9 + 0.82 * len(classes), 0.8 + 0.41 * rows),
-        layout=ConstrainedLayoutEngine(compress=True, wspace=0.05),
-    )
-    for axes, name, images, of in zip(
-        figure.subplots(1, 2), (title, real_title), (samples, real), (labels, real_labels), strict=True
-    ):
+    panels = [(samples, labels, title), *([] if real is None else [real])]
+    rows = min(rows, max(int((labels == label).sum()) for label in classes))
+    width, height = 0.1 + 0.41 * len(panels) * len(classes) + 0.4 * len(panels), 0.8 + 0.41 * rows
+    figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(compress=True, wspace=0.05))
+    for axes, (images, of, name) in zip(np.ravel(figure.subplots(1, len(panels))), panels, strict=True):
         grid = torch.full((rows, len(classes), *images.shape[1:]), torch.nan)
         for column, label in enumerate(classes):
             chosen = images[of == label][:rows]

@@ -3,13 +3,53 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import Final, cast
 
 import interpolants
 from models import SiT, load_official
 from training import hub
 from training.checkpoint import find
+
+OFFICIAL: Final = (".pt", ".pth", ".ckpt", ".bin")
+"""How files of weights are called that no one takes for a name on the hub."""
+
+
+def is_official(source: str) -> bool:
+    """Whether it is a file, or is called as one."""
+    return Path(source).is_file() or Path(source).suffix in OFFICIAL
+
+
+def load_pretrained(
+    source: str,
+    path: interpolants.Path,
+    prediction: str,
+    *,
+    input_size: Sequence[int] | None = None,
+    use_ema: bool = True,
+) -> tuple[SiT, interpolants.Path, str]:
+    """A network, its path and its prediction.
+
+    Args:
+        source: A folder that ``Field.save_pretrained`` wrote, or a repository of the hub, which tell path and
+            prediction; or a file that ``load_official`` reads, which does not.
+        path, prediction: What such a file is taken to have been trained for.
+        input_size: Height and width that such a file must have; None takes a square.
+        use_ema: Of a training checkpoint of the release: the average, or else the weights themselves.
+
+    Raises:
+        OSError: If there is no such source.
+        ValueError: If it does not hold a network.
+    """
+    if not is_official(source):
+        return hub.load(source)
+    if not Path(source).is_file():
+        raise FileNotFoundError(
+            f"pretrained: {source!r} must be a file, and there is none. Official weights are not downloaded here: get "
+            "them from where their authors publish them."
+        )
+    return load_official(source, input_size=input_size, use_ema=use_ema), path, prediction
 
 
 def load_initial(model: SiT, source: str, path: interpolants.Path, prediction: str) -> None:
@@ -26,13 +66,12 @@ def load_initial(model: SiT, source: str, path: interpolants.Path, prediction: s
         OSError: If there is no such source.
     """
     place, trained_for = Path(source), (path, prediction)
-    if place.is_file():
-        found = load_official(place, input_size=model.input_shape[1:])
-    elif (place / "checkpoints").is_dir() or place.name.startswith("step-"):
+    if (place / "checkpoints").is_dir() or place.name.startswith("step-"):
         field = find(place).field()
         found, trained_for = cast(SiT, field.model), (field.path, field.prediction)
     else:
-        found, its_path, its_prediction = hub.load(source)
+        size = model.input_shape[1:]
+        found, its_path, its_prediction = load_pretrained(source, path, prediction, input_size=size)
         trained_for = its_path, its_prediction
     if trained_for != (path, prediction):
         warnings.warn(

@@ -5,14 +5,18 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import torch
 
 from models import SiT
-from training.checkpoint import find
+from training.checkpoint import Checkpoint, find
 from training.config import Config
+from training.data import Digits, Source
 from training.fields import Field
+from training.initial import is_official, load_pretrained
+
+SAMPLERS: Final = ("ode", "sde")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,27 +24,74 @@ class Trained(Config):
     """The settings of a run, and which of its networks to take.
 
     Args:
-        output: Folder that is written to.
-        weights: Of the run: ema, another average such as ema-0.999 or ema-width-0.05, or model.
-        pretrained: A folder or name on the hub that Field.from_pretrained reads, in place of the run.
+        weights: Of the run: ema, another average such as ema-0.999 or ema-width-0.05, or model. Of an official
+            checkpoint: ema or model.
+        pretrained: In place of the run: a folder or name on the hub that Field.from_pretrained reads; or an official
+            file, such as SiT-XL-2-256x256.pt, which does not tell its path and prediction: these are those of the
+            settings.
     """
 
-    output: str
     weights: str = "ema"
     pretrained: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.pretrained is not None and self.weights != "ema":
+        if self.pretrained is None or self.weights == "ema":
+            return
+        if not is_official(self.pretrained):
             raise ValueError(f"config: weights must be left out with pretrained, got {self.weights!r}. It has one set.")
+        if self.weights != "model":
+            raise ValueError(f"config: weights must be ema or model for an official file, got {self.weights!r}.")
+
+    def checkpoint(self) -> Checkpoint | None:
+        """The newest one of the run; None where the network is a pretrained one."""
+        if self.pretrained is not None:
+            return None
+        checkpoint = find(self.run)
+        checkpoint.require_settings(dataclasses.asdict(self), only=("path", "prediction", "model."))
+        return checkpoint
 
     def field(self, device: torch.device) -> Field:
         """The network on its path, unguided; of a run it is that of the newest checkpoint."""
-        if self.pretrained is not None:
-            return Field.from_pretrained(self.pretrained, device=device)
-        checkpoint = find(self.run)
-        checkpoint.require_settings(dataclasses.asdict(self), only=("path", "prediction", "model."))
-        return checkpoint.field(weights=self.weights, device=device)
+        if (checkpoint := self.checkpoint()) is not None:
+            return checkpoint.field(weights=self.weights, device=device)
+        assert self.pretrained is not None
+        model, path, prediction = load_pretrained(
+            self.pretrained, self.interpolant(), self.prediction, use_ema=self.weights == "ema"
+        )
+        return Field(model.to(device), path, prediction)
+
+    def unflipped(self) -> Source:
+        """The data, of which no image is flipped; of the digits those of ``data.split``, which is train or heldout."""
+        if self.data.name == "digits":
+            return Digits(self.data.split)
+        return dataclasses.replace(self, data=dataclasses.replace(self.data, flip=False)).data_source()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing(Trained):
+    """The same, of samples that are to be seen.
+
+    Args:
+        vae: Folder or name on the hub of the VAE that decodes latents; null is that of the data of the run.
+    """
+
+    vae: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.vae is not None and self.data.normalization == "per_channel":
+            raise ValueError("config: vae must be null for latents that are normalized per channel. Set data.vae.")
+
+
+def require_fit(model: SiT, source: Source) -> None:
+    """Raise ValueError unless the network has the shape and the classes of the images."""
+    if model.input_shape != source.shape:
+        raise ValueError(f"config: data must have the shape of the network, {model.input_shape}, got {source.shape}.")
+    if model.num_classes and not 0 < source.num_classes <= model.num_classes:
+        raise ValueError(
+            f"config: data must have classes, at most the {model.num_classes} of the network, got {source.num_classes}."
+        )
 
 
 def identity(field: Field) -> dict[str, Any]:

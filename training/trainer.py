@@ -27,6 +27,7 @@ from training.latents import Latents
 from training.loss_scale import LossScale
 from training.meters import LossByTime, Meter
 from training.order import ShuffledBatches, derived_seed
+from training.precision import products, require_tf32
 from training.preview import sample_picture
 from training.processes import join, stop_signals
 from training.progress import progress
@@ -81,6 +82,7 @@ class Trainer:
         self.config, self.run = config, Path(config.run)
         self.processes = join(config.torch_device())
         self.device = self.processes.device
+        require_tf32(config.training.precision, self.device, "training.precision")
         self.source = config.data_source()
         self.order = ShuffledBatches(len(self.source), config.data.batch_size, config.seed)
         self.steps = Steps(self.source, self.order, self.processes.rank, self.processes.count)
@@ -153,7 +155,8 @@ class Trainer:
             if self._changed:
                 recorder.note(f"with other settings: {'; '.join(self._changed)}")
             try:
-                self._steps(steps, recorder, lambda: self.processes.any(bool(caught)))
+                with products(self.config.training.precision):
+                    self._steps(steps, recorder, lambda: self.processes.any(bool(caught)))
             finally:
                 self._batches = None  # which ends the workers
                 self._writer.wait()
@@ -296,7 +299,8 @@ class Trainer:
 
     def _precision(self) -> torch.autocast:
         precision = self.config.training.precision
-        return torch.autocast(self.device.type, dtype=getattr(torch, precision), enabled=precision != "float32")
+        narrow = precision in ("bfloat16", "float16")
+        return torch.autocast(self.device.type, dtype=getattr(torch, precision) if narrow else None, enabled=narrow)
 
     def save(self) -> None:
         """Write a checkpoint of the current step, by the first process, while the training goes on."""

@@ -203,7 +203,7 @@ def test_a_shard_that_was_damaged_is_drawn_again(network, drawn, tmp_path):
         (("--precision=bfloat16",), "precision was 'float32', is 'bfloat16'."),
         (("--sampler=sde",), "sampler was 'ode', is 'sde'; sampling.ode.atol was"),
         (("--sampler=both",), "config: sampler must be one of ode, sde, got 'both'."),
-        (("--precision=float16",), "config: precision must be one of float32, bfloat16, got 'float16'."),
+        (("--precision=float16",), "config: precision must be one of float32, tf32, bfloat16, got 'float16'."),
         (("--weights=model",), "config: weights must be left out with pretrained, got 'model'."),
         (("--sampling.classes=[0, 3]",), "config: sampling.classes must be below 3, as the network's, got (0, 3)."),
         (("--vae=nowhere",), "autoencoder: 'nowhere' must be a diffusers AutoencoderKL, and cannot be loaded"),
@@ -254,7 +254,7 @@ def test_of_a_run_the_weights_are_chosen_by_name(tmp_path):
     assert Trainer(Config(**run)).fit()
     fields = {}
     for weights in ("ema", "ema-0.9", "model"):
-        chosen = Trained(**run, output="", weights=weights).field(torch.device("cpu"))
+        chosen = Trained(**run, weights=weights).field(torch.device("cpu"))
         for name, value in latest(tmp_path / "run").tensors(weights).items():
             assert torch.equal(chosen.model.state_dict()[name], value)
         fields[weights] = chosen

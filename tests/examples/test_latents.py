@@ -1,5 +1,6 @@
 """From images to latents, a trained network, samples and images again, as a user does it."""
 
+import dataclasses
 import json
 import os
 import runpy
@@ -20,6 +21,7 @@ from tiny_vae import LATENT, SIZE, posterior, reconstruction, save_images, save_
 from examples import compare_latents, sample
 from training.checkpoint import latest
 from training.config import Config, DataConfig, ModelConfig, SamplingConfig, TrainingConfig
+from training.decoder import Decoder
 from training.images import image_files
 from training.latents import MANIFEST, Latents, Writer
 from training.shards import SETTINGS
@@ -302,22 +304,27 @@ def run_config(here, **data):
     )
 
 
+def pictures(config):
+    return sample.Pictures(**{each.name: getattr(config, each.name) for each in dataclasses.fields(Config)})
+
+
 def test_a_network_is_trained_on_latents_and_its_samples_are_decoded(here, images, run, capsys):
     assert latest(run.run).step == 2
-    sample.main(run)
+    sample.main(pictures(run))
     assert capsys.readouterr().out.count("6 samples by") == 2
-    pictures = ("samples_ode.png", "samples_sde.png", "trajectory.png")
-    assert all((here / "run" / name).read_bytes().startswith(b"\x89PNG") for name in pictures)
+    names = ("samples_ode.png", "samples_sde.png", "trajectory.png")
+    assert all((here / "run" / name).read_bytes().startswith(b"\x89PNG") for name in names)
     with np.load(here / "run" / "samples_ode.npz") as drawn:
         x = torch.from_numpy(drawn["samples"])
         assert x.shape == (6, *LATENT)  # in training units
-    decode = sample.decoder(run, run.data_source())
-    torch.testing.assert_close(decode(x), reconstruction(here / "vae", x / 0.18215), rtol=0, atol=1e-5)
+    decoder = Decoder(pictures(run), LATENT, torch.device("cpu"))
+    torch.testing.assert_close(decoder.images(x), reconstruction(here / "vae", x / 0.18215), rtol=0, atol=1e-5)
 
 
 def test_real_images_beside_them_are_decoded_and_not_flipped(here, images, run):
     source = Latents(here / "latents", flip=False)
-    real, labels, what = sample.real_examples(run, source, sample.decoder(run, source))
+    decoder = Decoder(pictures(run), LATENT, torch.device("cpu"))
+    real, labels, what = sample.real_examples(pictures(run), decoder.images)
     x = source.batch(range(10), [(run.seed, index) for index in range(10)])
     assert (labels.tolist(), what) == (images[1], "Real, trained on, decoded")
     torch.testing.assert_close(real, reconstruction(here / "vae", x.data / 0.18215), rtol=0, atol=1e-5)
@@ -338,14 +345,14 @@ def test_the_vae_may_be_named_where_it_has_gone(here, run, tmp_path):
     with pytest.raises(
         ValueError, match=r"autoencoder: '.*vae' must be a diffusers AutoencoderKL, and cannot be loaded"
     ):
-        sample.main(elsewhere)
+        sample.main(pictures(elsewhere))
     named = run_config(here, source=str(tmp_path / "latents"), vae=str(here / "vae"))
     x = torch.randn(2, *LATENT)
-    decoded = sample.decoder(named, named.data_source())(x)
+    decoded = Decoder(pictures(named), LATENT, torch.device("cpu")).images(x)
     torch.testing.assert_close(decoded, reconstruction(here / "vae", x / 0.18215), rtol=0, atol=1e-5)
     save_vae(tmp_path / "vae", seed=1)
     with pytest.raises(ValueError, match=r"must be the one that .* was encoded by, with the SHA-256") as caught:
-        sample.main(elsewhere)
+        sample.main(pictures(elsewhere))
     assert "\n" not in str(caught.value)
 
 

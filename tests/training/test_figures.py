@@ -35,7 +35,7 @@ def shades(count: int, channels: int = 1, size: int = 2) -> torch.Tensor:
 def test_each_column_of_the_grid_is_a_class():
     labels = torch.tensor([1, 0, 1, 0, 2])
     images, real = shades(5), -shades(5)
-    figure = sample_grid(images, labels, real, labels, "Samples", rows=2)
+    figure = sample_grid(images, labels, "Samples", real=(real, labels, "Real"), rows=2)
     left, right = figure.axes
     for axes, source in ((left, images), (right, real)):
         for (row, column), index in {(0, 0): 1, (1, 0): 3, (0, 1): 0, (1, 1): 2, (0, 2): 4}.items():
@@ -43,14 +43,14 @@ def test_each_column_of_the_grid_is_a_class():
         assert np.ma.getmaskarray(tile(axes, 1, 2, 2)).all()  # There is no second image of class 2.
         assert [label.get_text() for label in axes.get_xticklabels()] == ["0", "1", "2"]
         assert axes.get_xticks().tolist() == [0.5, 3.5, 6.5]
-    assert left.get_title() == "Samples"
+    assert (left.get_title(), right.get_title()) == ("Samples", "Real")
     assert drawn(figure)
 
 
 def test_the_grid_of_colour_images_is_in_colour():
     images = torch.stack([torch.tensor([1.0, -1.0, 3.0]).view(3, 1, 1).expand(3, 2, 2)] * 2)
     labels = torch.tensor([0, 1])
-    axes = sample_grid(images, labels, images, labels, "", rows=1).axes[0]
+    (axes,) = sample_grid(images, labels, "", rows=1).axes  # no real ones beside them
     assert np.array_equal(tile(axes, 0, 1, 2)[0, 0], [1, 0, 1])
 
 

@@ -117,7 +117,9 @@ def test_a_compiled_run_in_bfloat16_goes_on_to_the_bit_and_is_near_the_other(tmp
     assert losses != exact
     with pytest.raises(CheckpointError, match=r"training\.precision"):
         Trainer(tiny(tmp_path / "whole", compile=True))
-    with pytest.raises(ValueError, match=r"training\.precision must be one of float32, bfloat16, float16, got 'half'"):
+    with pytest.raises(
+        ValueError, match=r"training\.precision must be one of float32, tf32, bfloat16, float16, got 'half'"
+    ):
         tiny(tmp_path, precision="half")
 
 
