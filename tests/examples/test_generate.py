@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+from argparse import Namespace
 
 import numpy as np
 import pytest
@@ -264,6 +265,68 @@ def test_of_a_run_the_weights_are_chosen_by_name(tmp_path):
     assert call("generate.py", *these, *number) == 0
     samples = sample_ode(fields["model"], noise_of((1, 8, 8), 4), num_steps=2, y=torch.arange(4))
     assert_equal_but_for_rounding(images_of(tmp_path / "drawn"), as_pixels(samples).repeat(3, axis=3))
+
+
+@pytest.fixture(scope="module")
+def official(tmp_path_factory):
+    """A training checkpoint of the release: a network, and its average, which differs."""
+    torch.manual_seed(0)
+    model = create_model("SiT-S/8", input_size=8, in_channels=1, num_classes=CLASSES)
+    for parameter in (each for each in model.parameters() if each.requires_grad):  # the positions are constant
+        parameter.data.add_(0.02 * torch.randn_like(parameter))
+    average = {name: value if name == "pos_embed" else 0.9 * value for name, value in model.state_dict().items()}
+    file = tmp_path_factory.mktemp("official") / "0000100.pt"
+    torch.save({"model": model.state_dict(), "ema": average, "opt": {}, "args": Namespace(model="SiT-S/8")}, file)
+    return file
+
+
+@pytest.mark.parametrize("weights", ["ema", "model"])
+def test_an_official_file_is_drawn_from_on_the_path_of_the_settings(official, tmp_path, weights):
+    model = create_model("SiT-S/8", input_size=8, in_channels=1, num_classes=CLASSES).eval()
+    model.load_state_dict(torch.load(official, weights_only=False)[weights])
+    these = ("--path=vp", "--prediction=noise", f"--weights={weights}", "--sampling.ode.method=euler")
+    assert call("generate.py", *flags(official, tmp_path, *these, count=4)) == 0
+    field = Field(model, ip.vp(), "noise")
+    samples = sample_ode(field, noise_of((1, 8, 8), 4), num_steps=3, method="euler", y=torch.arange(4) % CLASSES)
+    assert_equal_but_for_rounding(images_of(tmp_path), as_pixels(samples).repeat(3, axis=3))
+
+
+def test_pictures_of_an_official_file_need_no_run(official, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    these = ("--sampling.classes=[2, 0]", "--sampling.sde.num_steps=3", "--sampling.sde.last_step=tweedie")
+    these = (*flags(official, "drawn", count=4), *these, "--sampling.sde.interval=[0, 0.9]")
+    assert call("sample.py", *these) == 0
+    assert {file.name for file in (tmp_path / "drawn").iterdir()} == {
+        "samples_ode.npz", "samples_ode.png", "samples_sde.npz", "samples_sde.png", "trajectory.png"
+    }  # fmt: skip
+    assert f"4 samples by SDE, w = sigma, 3 steps, last step tweedie, of {official}" in capsys.readouterr().out
+    with np.load("drawn/samples_sde.npz") as content:
+        samples, labels = torch.from_numpy(content["samples"]), content["labels"]
+    model = create_model("SiT-S/8", input_size=8, in_channels=1, num_classes=CLASSES).eval()
+    model.load_state_dict(torch.load(official, weights_only=False)["ema"])
+    field, noise, y = Field(model, ip.linear()), noise_of((1, 8, 8), 4), torch.tensor([2, 0, 2, 0])
+    settings = {"w": "sigma", "num_steps": 3, "seed": 3, "y": y, "interval": (0.0, 0.9), "last_step": "tweedie"}
+    torch.testing.assert_close(samples, sample_sde(field, noise, **settings), rtol=1e-4, atol=1e-4)
+    assert labels.tolist() == y.tolist()
+    official_sde = ("--sampler=sde", "--sampling.sde.official=true", "--sampling.sde.method=heun")
+    assert call("sample.py", *flags(official, "other", count=4), *official_sde, "--sampling.sde.num_steps=3") == 0
+    assert {file.name for file in (tmp_path / "other").iterdir()} == {"samples_sde.npz", "samples_sde.png"}
+
+
+@pytest.mark.parametrize(
+    ("script", "others", "message"),
+    [
+        ("generate.py", ("--pretrained=SiT-XL-2-256x256.pt",), "'SiT-XL-2-256x256.pt' must be a file, and there is no"),
+        ("generate.py", ("--pretrained={official}", "--weights=ema-0.9"), "weights must be ema or model for an offici"),
+        ("generate.py", ("--pretrained={official}", "--precision=tf32"), "config: precision must be float32 or bfloat"),
+        ("sample.py", ("--pretrained={official}", "--output=null"), "output must be set with pretrained, got null."),
+    ],
+)
+def test_a_mistake_about_an_official_file_is_one_clear_line(official, tmp_path, script, others, message, capsys):
+    others = (each.format(official=official) for each in others)
+    assert call(script, *flags(official, tmp_path / "drawn"), *others) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "drawn").exists()
 
 
 def test_without_a_checkpoint_or_with_another_path_there_is_one_clear_line(tmp_path, capsys):

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from models import SiT, save_official
 from models.blocks import Style
-from training import checkpoint
+from training import checkpoint, trainer
 from training.checkpoint import CheckpointError, latest, load_field
 from training.config import Config, DataConfig, ModelConfig, ODEConfig, PathText, TrainingConfig
 from training.ema import combine
@@ -121,6 +121,24 @@ def test_a_compiled_run_in_bfloat16_goes_on_to_the_bit_and_is_near_the_other(tmp
         ValueError, match=r"training\.precision must be one of float32, tf32, bfloat16, float16, got 'half'"
     ):
         tiny(tmp_path, precision="half")
+
+
+def test_tf32_is_of_the_products_of_training_alone_and_for_gpus(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match=r"training\.precision must be float32 or bfloat16 on this device, cpu, got"):
+        Trainer(tiny(tmp_path, precision="tf32"))
+    assert not any(tmp_path.iterdir())
+    monkeypatch.setattr(trainer, "require_tf32", lambda *_: None)  # it trains here too: the flags are of GPUs
+    flags, during = (torch.backends.cuda.matmul, torch.backends.cudnn), []
+    before = [flag.allow_tf32 for flag in flags]
+    started = Trainer(tiny(tmp_path, precision="tf32", steps=1))
+    clipped = started._clipped_norm  # between the backward pass and the step
+    monkeypatch.setattr(
+        started, "_clipped_norm", lambda: during.append([flag.allow_tf32 for flag in flags]) or clipped()
+    )
+    assert started.fit()
+    assert during == [[True, True]]
+    assert [flag.allow_tf32 for flag in flags] == before
+    assert before[0] is False
 
 
 class KillError(BaseException):
