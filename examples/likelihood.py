@@ -32,10 +32,8 @@ from training.odeint import ADAPTIVE_METHODS
 from training.processes import join
 from training.samplers import FIXED_METHODS
 from training.settings import such_as
-from training.shards import FINGERPRINT, ArrayShards, write_json, write_missing
-from training.trained import Trained, identity, require_fit
-
-DATA = ("name", "source", "split", "image_column", "label_column", "normalization")
+from training.shards import ArrayShards, write_json, write_missing
+from training.trained import Trained, identity, identity_of_images, read_images, require_fit, spread
 
 
 @dataclass(frozen=True)
@@ -85,15 +83,8 @@ class Measurement(Trained):
 
     def settings(self, field: Field, source: Source) -> dict[str, Any]:
         """All that the results depend on."""
-        data = {name: getattr(self.data, name) for name in DATA}
-        likelihood = dataclasses.asdict(self.likelihood)
-        return {
-            "data": data,
-            "images": len(source),
-            FINGERPRINT: source.fingerprint,
-            "likelihood": likelihood,
-            "network": identity(field),
-        }
+        images, likelihood = identity_of_images(self.data, source), dataclasses.asdict(self.likelihood)
+        return {**images, "likelihood": likelihood, "network": identity(field)}
 
 
 def measure(
@@ -110,17 +101,13 @@ def measure(
     Raises:
         ValueError: If an image cannot be read.
     """
-    model = cast(SiT, field.model)
-    device = model.pos_embed.device
     for shard in shards:
         indices = [chosen[place] for place in results.of(shard)]
-        batch = source.batch(indices, [(settings.seed, index) for index in indices])
-        if batch.unreadable:
-            raise ValueError(f"data: each image must be readable, and is not: {batch.unreadable[0]}. Remove it.")
+        images, y = read_images(source, indices, settings.seed, cast(SiT, field.model))
         result = log_likelihood(
             field,
-            batch.data.to(device),
-            y=batch.labels.to(device) if model.num_classes else None,
+            images,
+            y=y,
             probes=settings.probes,
             seed=settings.seed,
             indices=indices,
@@ -138,10 +125,8 @@ def carried(field: Field, source: Source, indices: Sequence[int], seed: int) -> 
     """The interval over which the network's prediction carries the ODE, found on some images."""
     if is_bounded(field):  # then no image need be read
         return 0.0, 1.0
-    device = cast(SiT, field.model).pos_embed.device
-    batch = source.batch(indices, [(seed, index) for index in indices])
-    y = batch.labels.to(device) if cast(SiT, field.model).num_classes else None
-    return carried_interval(field, to_unit_range(batch.data.to(device)), y=y, seed=seed, indices=indices)
+    images, y = read_images(source, indices, seed, cast(SiT, field.model))
+    return carried_interval(field, to_unit_range(images), y=y, seed=seed, indices=indices)
 
 
 def figures(rows: NDArray[np.float64], dims: int) -> dict[str, dict[str, float | None]]:
@@ -171,8 +156,8 @@ def main(config: Measurement) -> None:
     field, source, settings = config.field(processes.device), config.unflipped(), config.likelihood
     model = cast(SiT, field.model)
     require_fit(model, source)
-    wanted = min(settings.count or len(source), len(source))
-    chosen = np.linspace(0, len(source) - 1, wanted).round().astype(int).tolist()
+    chosen = spread(settings.count, source)
+    wanted = len(chosen)
     results = ArrayShards(
         config.output,
         config.settings(field, source),

@@ -60,6 +60,8 @@ FIXED_METHODS: Final = ("euler", "midpoint", "heun2", "heun3", "rk4")
 EQUAL_STEPS_METHODS: Final = ("explicit_adams", "implicit_adams")
 OWN_STEPS_METHODS: Final = (*ADAPTIVE_METHODS, "scipy_solver")
 ODE_METHODS: Final = (*FIXED_METHODS, *EQUAL_STEPS_METHODS, *OWN_STEPS_METHODS, *multistep.ODE_METHODS)
+INVERTIBLE_METHODS: Final = (*FIXED_METHODS, "ddim", *ADAPTIVE_METHODS)
+"""Those of ``encode``, whose steps know no past."""
 TORCHSDE_METHODS: Final = {"euler": "ito", "srk": "ito", "heun": "stratonovich", "midpoint": "stratonovich"}
 """The amplitude does not depend on the state, so that both calculi agree."""
 SDE_METHODS: Final = (*TORCHSDE_METHODS, *multistep.SDE_METHODS, "ancestral")
@@ -202,7 +204,7 @@ def encode(
         ArithmeticError: If a step cannot be inverted, being too long.
     """
     y = _checked_inputs(field, "data", data, y)
-    _check_method(method, (*FIXED_METHODS, "ddim", *ADAPTIVE_METHODS))
+    _check_method(method, INVERTIBLE_METHODS)
     dynamics = field.path.ode(field.prediction)
     bounded = dynamics.interval if method != "ddim" else _bounded_conversion(field, multistep.DDIM.space)
     times = _times(field, num_steps, grid, interval, bounded)

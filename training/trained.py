@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final, cast
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from models import SiT
 from training.checkpoint import Checkpoint, find
-from training.config import Config
+from training.config import Config, DataConfig
 from training.data import Digits, Source
 from training.fields import Field
 from training.initial import is_official, load_pretrained
+from training.shards import FINGERPRINT
 
 SAMPLERS: Final = ("ode", "sde")
+DATA: Final = ("name", "source", "split", "image_column", "label_column", "normalization")
+"""The settings of data by which its images may differ."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +98,31 @@ def require_fit(model: SiT, source: Source) -> None:
         raise ValueError(
             f"config: data must have classes, at most the {model.num_classes} of the network, got {source.num_classes}."
         )
+
+
+def read_images(source: Source, indices: Sequence[int], seed: int, model: SiT) -> tuple[Tensor, Tensor | None]:
+    """Images as the source has them, and their labels, or None where the network has no classes; on its device.
+
+    Raises:
+        ValueError: If one cannot be read.
+    """
+    device = model.pos_embed.device
+    batch = source.batch(indices, [(seed, index) for index in indices])
+    if batch.unreadable:
+        raise ValueError(f"data: each image must be readable, and is not: {batch.unreadable[0]}. Remove it.")
+    return batch.data.to(device), batch.labels.to(device) if model.num_classes else None
+
+
+def spread(count: int | None, source: Source) -> list[int]:
+    """The indices of that many images, spread evenly over all; None is all."""
+    wanted = min(count or len(source), len(source))
+    return [int(index) for index in np.linspace(0, len(source) - 1, wanted).round()]
+
+
+def identity_of_images(data: DataConfig, source: Source) -> dict[str, Any]:
+    """What tells the images of ``Trained.unflipped`` from any others, plain data."""
+    settings = {name: getattr(data, name) for name in DATA}
+    return {"data": settings, "images": len(source), FINGERPRINT: source.fingerprint}
 
 
 def identity(field: Field) -> dict[str, Any]:

@@ -1,0 +1,116 @@
+"""The noise that images come from: the ODE of a run from data to noise. The same command resumes, on many GPUs too.
+
+The images are those of ``data``, not flipped; of the digits ``data.split`` is train or heldout. The ODE is that of
+``sampling.ode``, with the guidance of ``sampling``; from ``noise.npy``, shape (N, C, H, W), and ``labels.npy`` it leads
+back to the images. Noise of images like those of the training has a mean square of about 1.
+
+Commands::
+
+    python examples/reverse.py --config examples/configs/digits.yaml --output noise --data.split heldout
+    torchrun --nproc_per_node 8 -- examples/reverse.py --config examples/configs/digits.yaml --output noise
+"""
+
+import dataclasses
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from models import SiT
+from training import Field, encode
+from training.config import run_script
+from training.data import Source
+from training.generate import guided
+from training.images import to_unit_range
+from training.processes import join
+from training.samplers import INVERTIBLE_METHODS
+from training.shards import ArrayShards, write_array, write_missing
+from training.trained import Trained, identity, identity_of_images, read_images, require_fit, spread
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reversal(Trained):
+    """Which images to carry to the noise, by which network.
+
+    Args:
+        output: Folder that is written to.
+        count: Images, spread evenly over all; null is all.
+    """
+
+    output: str
+    count: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.count is not None and self.count < 1:
+            raise ValueError(f"config: count must be at least 1, or null, got {self.count}.")
+        ode, methods = self.sampling.ode, ", ".join(INVERTIBLE_METHODS)
+        if ode.method not in (None, *INVERTIBLE_METHODS):
+            raise ValueError(f"config: sampling.ode.method must be one of {methods} in reverse, got {ode.method!r}.")
+        if ode.official:
+            raise ValueError("config: sampling.ode.official must be false in reverse, got true.")
+
+    def ode(self) -> dict[str, Any]:
+        """How to integrate, as ``encode`` takes it; null methods are dopri5."""
+        given = dataclasses.asdict(self.sampling.ode)
+        del given["official"]
+        return given | {"method": self.sampling.ode.method or "dopri5"}
+
+    def settings(self, field: Field, source: Source) -> dict[str, Any]:
+        """All that the noise depends on."""
+        guidance = {name: value for name, value in dataclasses.asdict(self.sampling).items() if "guidance" in name}
+        images = identity_of_images(self.data, source)
+        return {**images, "ode": self.ode(), **guidance, "seed": self.sampling.seed, "network": identity(field)}
+
+
+def reverse(
+    noise: ArrayShards, shards: list[int], field: Field, source: Source, chosen: Sequence[int], config: Reversal
+) -> Generator[int, None, None]:
+    """Carry and write some shards, each as a batch; yields the number of images of each."""
+    for shard in shards:
+        indices = [chosen[place] for place in noise.of(shard)]
+        images, y = read_images(source, indices, config.sampling.seed, cast(SiT, field.model))
+        found = encode(field, to_unit_range(images), y=y, **config.ode())
+        labels = np.zeros(len(indices), np.int64) if y is None else y.cpu().numpy()
+        write_array(labels_file(noise, shard), labels)  # first, as the noise says that the shard is there
+        noise.write(shard, found.cpu().numpy())
+        yield len(indices)
+
+
+def labels_file(noise: ArrayShards, shard: int) -> Path:
+    """Where the labels of a shard are; zeros if the network has no classes."""
+    return noise.folder / f"labels-{shard:06d}.npy"
+
+
+def main(config: Reversal) -> None:
+    """Carry what is not there yet, until a signal comes; the first process puts all together."""
+    processes = join(config.torch_device())
+    field, source = config.field(processes.device), config.unflipped()
+    model = cast(SiT, field.model)
+    require_fit(model, source)
+    chosen = spread(config.count, source)
+    noise = ArrayShards(
+        config.output,
+        config.settings(field, source),
+        len(chosen),
+        config.sampling.batch_size,
+        name="noise",
+        shape=model.input_shape,
+        dtype="float32",
+    )
+    field = guided(field, config.sampling)
+    if not write_missing(noise, processes, lambda shards: reverse(noise, shards, field, source, chosen, config)):
+        return
+    if processes.is_first:
+        together = np.concatenate([noise.read(shard) for shard in noise.shards])
+        write_array(noise.folder / "noise.npy", together)
+        labels = np.concatenate([np.load(labels_file(noise, shard)) for shard in noise.shards])
+        write_array(noise.folder / "labels.npy", labels)
+        square = float(np.square(together, dtype=np.float64).mean())
+        print(f"the noise of {len(chosen):,} images: {noise.folder}/noise.npy; mean square {square:.3f}")
+
+
+if __name__ == "__main__":
+    run_script(main, Reversal)
