@@ -75,7 +75,7 @@ def main(config: Config) -> None:
         "one_checkpoint_many_samplers": {"count": settings.num_samples, **many},
         "training": {
             "steps": checkpoint.step,
-            "seconds": round(checkpoint.meta["state"]["seconds"], 1),
+            "seconds": round(checkpoint.meta["state"]["seconds"], 3),
             "parameters": sum(tensor.numel() for tensor in checkpoint.tensors("model").values()),
             "config": checkpoint.meta["config"],
         },

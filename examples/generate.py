@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Final, cast
+from typing import IO, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +32,6 @@ from training.settings import one_of, require_choices
 from training.shards import ArrayShards, write_array, write_missing
 from training.trained import SAMPLERS, Drawing, identity
 
-PRECISIONS: Final = ("float32", "tf32", "bfloat16")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Generation(Drawing):
@@ -42,14 +40,11 @@ class Generation(Drawing):
     Args:
         output: Folder that is written to.
         sampler: ode or sde, with the settings in sampling.ode or sampling.sde.
-        precision: float32, tf32 (on GPUs of NVIDIA) for its products and convolutions, or bfloat16 for the products of
-            the blocks.
         png: Whether to write each sample to png/000000.png, ... too.
     """
 
     output: str
     sampler: str = one_of(SAMPLERS, "ode")
-    precision: str = one_of(PRECISIONS, "float32")
     png: bool = False
 
     def __post_init__(self) -> None:

@@ -29,8 +29,9 @@ from training.figures import sample_grid, trajectory_figure
 from training.generate import draw, guided, initial_noise, labels_of
 from training.images import to_unit_range
 from training.latents import Latents
+from training.precision import products, require_tf32
 from training.samplers import default_ode_method
-from training.settings import one_of, require_choices
+from training.settings import one_of
 from training.trained import SAMPLERS, Drawing, identity
 
 
@@ -48,7 +49,6 @@ class Pictures(Drawing):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_choices(self)
         if self.pretrained is not None and self.output is None:
             raise ValueError("config: output must be set with pretrained, got null. There is no run to write to.")
 
@@ -60,31 +60,36 @@ class Pictures(Drawing):
 def main(config: Pictures) -> None:
     """Draw, and write samples, grids and trajectories."""
     folder, settings, device = Path(config.output or config.run), config.sampling, config.torch_device()
-    checkpoint = config.checkpoint()
-    field = guided(config.field(device), settings)
-    shape = cast(SiT, field.model).input_shape
-    decode = Decoder(config, shape, device).images
+    require_tf32(config.precision, device, "precision")
+    checkpoint, field = config.checkpoint(), guided(config.field(device), settings)
+    model = cast(SiT, field.model)
+    decode = Decoder(config, model.input_shape, device).images
     real = None if checkpoint is None else real_examples(config, decode)
+    digest = identity(field)["sha256"] if checkpoint is None else checkpoint.digest
+    of = f"of {config.pretrained}" if checkpoint is None else f"after {checkpoint.step} steps"
+    if config.precision == "bfloat16":
+        model.blocks.bfloat16()
     folder.mkdir(parents=True, exist_ok=True)
-    for kind, sampler in config.samplers().items():
-        samples, labels = draw(field, sampler, settings)
-        about = {
-            "checkpoint": identity(field)["sha256"] if checkpoint is None else checkpoint.digest,
-            "sampler": str(sampler),
-            "guidance_scale": settings.guidance_scale,
-            "guidance_interval": settings.guidance_interval,
-            "classes": settings.classes,
-            "seed": settings.seed,
-        }
-        np.savez(folder / f"samples_{kind}.npz", samples=samples, labels=labels, about=json.dumps(about))
-        shown = first_of_each(labels)
-        figure = sample_grid(decode(samples[shown]), labels[shown], f"Samples: {sampler}", real=real)
-        figure.savefig(folder / f"samples_{kind}.png", dpi=150)
-        of = f"of {config.pretrained}" if checkpoint is None else f"after {checkpoint.step} steps"
-        print(f"{len(samples)} samples by {sampler}, {of}: {folder}/samples_{kind}.png and .npz")
-    if shown_by := {name: each for name, each in config.samplers().items() if not each.official}:
-        trajectory(field, shown_by, config, decode).savefig(folder / "trajectory.png", dpi=150)
-        print(f"the same noise from t = 0 to t = 1: {folder}/trajectory.png")
+    with products(config.precision):
+        for kind, sampler in config.samplers().items():
+            samples, labels = draw(field, sampler, settings)
+            about = {
+                "checkpoint": digest,
+                "sampler": str(sampler),
+                "guidance_scale": settings.guidance_scale,
+                "guidance_interval": settings.guidance_interval,
+                "guidance_channels": settings.guidance_channels,
+                "classes": settings.classes,
+                "seed": settings.seed,
+            }
+            np.savez(folder / f"samples_{kind}.npz", samples=samples, labels=labels, about=json.dumps(about))
+            shown = first_of_each(labels)
+            figure = sample_grid(decode(samples[shown]), labels[shown], f"Samples: {sampler}", real=real)
+            figure.savefig(folder / f"samples_{kind}.png", dpi=150)
+            print(f"{len(samples)} samples by {sampler}, {of}: {folder}/samples_{kind}.png and .npz")
+        if others := [sampler for sampler in config.samplers().values() if not sampler.official]:
+            trajectory(field, others, config, decode).savefig(folder / "trajectory.png", dpi=150)
+            print(f"the same noise from t = 0 to t = 1: {folder}/trajectory.png")
 
 
 def first_of_each(labels: Tensor, rows: int = 8, classes: int = 10) -> list[int]:
@@ -111,7 +116,7 @@ def real_examples(config: Pictures, decode: Callable[[Tensor], Tensor], count: i
 
 def trajectory(
     field: Field,
-    samplers: dict[str, ODEConfig | SDEConfig],
+    samplers: Sequence[ODEConfig | SDEConfig],
     config: Pictures,
     decode: Callable[[Tensor], Tensor],
     num_steps: int = 80,
@@ -124,7 +129,7 @@ def trajectory(
     y = labels.to(device) if model.num_classes else None
     noise = initial_noise(model.input_shape, settings.seed, rows).to(device)
     states = {}
-    for sampler in samplers.values():
+    for sampler in samplers:
         arguments = dataclasses.asdict(sampler) | {"num_steps": num_steps}
         del arguments["official"]
         if isinstance(sampler, ODEConfig):

@@ -625,13 +625,30 @@ HABITS: Final[dict[str, str]] = {
     "image-size": "model.input_size", "resolution": "model.input_size", "num-classes": "model.num_classes",
     "epochs": "training.steps", "max-steps": "training.steps", "results-dir": "run", "output-dir": "run",
     "global-seed": "seed", "ckpt-every": "training.checkpoint_every", "log-every": "log.every",
-    "sample-every": "log.samples_every", "cfg-scale": "sampling.guidance_scale",
-    "guidance-scale": "sampling.guidance_scale", "num-sampling-steps": "sampling.ode.num_steps",
-    "sampling-method": "sampling.ode.method", "num-fid-samples": "sampling.num_samples",
-    "diffusion-form": "sampling.sde.w", "path-type": "path", "weight-decay": "training.weight_decay",
-    "mixed-precision": "training.precision", "ckpt": "pretrained",
+    "sample-every": "log.samples_every", "cfg-scale": "sampling.guidance_scale", "wandb": "log.wandb",
+    "guidance-scale": "sampling.guidance_scale", "num-fid-samples": "sampling.num_samples",
+    "num-sampling-steps": "sampling.ode.num_steps & sampling.sde.num_steps",
+    "sampling-method": "sampling.ode.method & sampling.sde.method", "atol": "sampling.ode.atol",
+    "rtol": "sampling.ode.rtol", "diffusion-form": "sampling.sde.w", "diffusion-norm": "sampling.sde.w",
+    "last-step": "sampling.sde.last_step", "last-step-size": "sampling.sde.interval", "path-type": "path",
+    "loss-weight": "space & weight", "train-eps": "time.interval",
+    "sample-eps": "sampling.ode.interval & sampling.sde.interval", "weight-decay": "training.weight_decay",
+    "mixed-precision": "training.precision", "tf32": "precision, training.precision",
+    "no-tf32": "precision, training.precision", "ckpt": "pretrained, init", "sample-dir": "output",
+    "per-proc-batch-size": "sampling.batch_size",
 }  # fmt: skip
-"""What flags are called elsewhere, with a dash between words, and the settings that they mean."""
+"""What flags are called elsewhere, with a dash between words, and the settings that they mean: of those with commas
+between them the first that there is, and of those with & all."""
+FIXES: Final = {
+    "epochs": "Steps are epochs times images over data.batch_size.",
+    "tf32": "It is one of its values.",
+    "no-tf32": "Its value is float32.",
+    "diffusion-norm": "It takes the norm too: sigma(0.5).",
+    "last-step-size": "The size is what that leaves: [0, 0.96] for 0.04.",
+}
+"""What there is to say beyond the name."""
+COMMANDS: Final = {"reverse": "sit reverse", "likelihood": "sit likelihood"}
+"""What flags elsewhere do that is a command here."""
 
 
 def _one_line(message: str, keys: list[str]) -> str:
@@ -655,9 +672,12 @@ def _one_line(message: str, keys: list[str]) -> str:
 
 
 def _unknown(key: str, keys: list[str]) -> str:
-    meant = HABITS.get(key.rpartition(".")[2].replace("_", "-"))
-    if meant in keys:
-        fix = " Steps are epochs times images over data.batch_size." if key.endswith("epochs") else ""
-        return f"config: there is no setting {key!r}. It is called {meant!r}.{fix}"
+    habit = key.rpartition(".")[2].replace("_", "-")
+    for names in HABITS.get(habit, "").split(", "):
+        if {*(meant := names.split(" & "))} <= {*keys}:
+            called, fix = " or ".join(map(repr, meant)), f" {FIXES[habit]}" if habit in FIXES else ""
+            return f"config: there is no setting {key!r}. It is called {called}.{fix}"
+    if key in COMMANDS:
+        return f"config: there is no setting {key!r}. It is a command: {COMMANDS[key]}."
     near = difflib.get_close_matches(key.replace("-", "_"), keys, n=1, cutoff=0.0)
     return f"config: there is no setting {key!r}. Nearest: {near[0]!r}."

@@ -18,9 +18,11 @@ from training.config import Config, DataConfig
 from training.data import Digits, Source
 from training.fields import Field
 from training.initial import is_official, load_pretrained
+from training.settings import one_of, require_choices
 from training.shards import FINGERPRINT
 
 SAMPLERS: Final = ("ode", "sde")
+PRECISIONS: Final = ("float32", "tf32", "bfloat16")
 DATA: Final = ("name", "source", "split", "image_column", "label_column", "normalization")
 """The settings of data by which its images may differ."""
 
@@ -79,13 +81,17 @@ class Drawing(Trained):
     """The same, of samples that are to be seen.
 
     Args:
+        precision: float32, tf32 (on GPUs of NVIDIA) for its products and convolutions, or bfloat16 for the products of
+            the blocks.
         vae: Folder or name on the hub of the VAE that decodes latents; null is that of the data of the run.
     """
 
+    precision: str = one_of(PRECISIONS, "float32")
     vae: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_choices(self)
         if self.vae is not None and self.data.normalization == "per_channel":
             raise ValueError("config: vae must be null for latents that are normalized per channel. Set data.vae.")
 

@@ -427,6 +427,11 @@ def test_the_settings_of_a_run_are_read_where_no_file_is_given(tmp_path):
         ("--data images", "data is a group of settings, got 'images'. Did you mean --data.name images?"),
         ("--model.num_classes null", "model.num_classes must be an integer, got null. 0 is none."),
         ("--data.batch-size 3", "there is no setting 'data.batch-size'. It is called 'data.batch_size'."),
+        ("--sampling-method euler", "It is called 'sampling.ode.method' or 'sampling.sde.method'."),
+        ("--ckpt x.pt", "there is no setting 'ckpt'. It is called 'init'."),
+        ("--tf32", "there is no setting 'tf32'. It is called 'training.precision'. It is one of its values."),
+        ("--last-step-size 0.04", "It is called 'sampling.sde.interval'. The size is what that leaves: [0, 0.96] for"),
+        ("--reverse", "there is no setting 'reverse'. It is a command: sit reverse."),
         ("--log.evry 3", "there is no setting 'log.evry'. Nearest: 'log.every'."),
     ],
 )
@@ -437,7 +442,8 @@ def test_flags_that_are_typed_from_habit_are_told_what_they_are_called(flags, sa
 
 def test_what_flags_are_called_elsewhere_are_settings_here():
     keys = flat(dataclasses.asdict(Config()))
-    assert {meant for meant in HABITS.values() if meant not in keys} == {"pretrained"}  # which scripts that draw have
+    meant = {name for names in HABITS.values() for name in re.split(", | & ", names)}
+    assert meant - set(keys) == {"pretrained", "precision", "output"}  # which scripts that draw have
 
 
 def test_settings_of_the_network_and_of_the_samplers_reach_them():
