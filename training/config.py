@@ -373,6 +373,8 @@ class SDEConfig:
         _require_interval("sampling.sde.interval", self.interval)
         _require_grid(self, "sampling.sde")
         check_eta(self.eta, self.method)
+        known = ", ".join(step or "null" for step in LAST_STEPS)
+        _require(self.last_step in LAST_STEPS, "sampling.sde.last_step", f"one of {known}", self.last_step)
         check_last_step(self.last_step, 0.0 if self.interval is None else self.interval[1])
         if self.official:
             _require(
@@ -415,7 +417,7 @@ class SamplingConfig:
     Args:
         num_samples: Of all classes together.
         batch_size: Samples at a time. They do not depend on it, but for rounding, and for dopri8, fehlberg2,
-            adaptive_heun and scipy_solver, whose steps are those of the whole batch.
+            adaptive_heun, scipy_solver and official adaptive methods, whose steps are those of the whole batch.
         seed: Of the noise at t = 0 and of the SDE; and of random classes.
         classes: balanced, where sample i is of class i mod their number; random; or a list, taken in turn.
         guidance_scale: Of classifier-free guidance; 1 is none.

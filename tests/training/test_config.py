@@ -157,7 +157,10 @@ def test_an_unknown_flag_is_refused_with_the_nearest(flag, nearest):
         (["--time.steps", "0"], "time.steps must be at least 1, or null, got 0"),
         (["--sampling.sde.w", "sgma"], "w: unknown name 'sgma'.*Named choices: constant, sigma"),
         (["--sampling.sde.w", "sigma(1, 2)"], r"w: must be of the form sigma\(norm\)"),
-        (["--sampling.sde.last_step", "Mean"], "last_step: must be one of mean, euler, tweedie, None, got 'Mean'"),
+        (
+            ["--sampling.sde.last_step", "Mean"],
+            "sampling.sde.last_step must be one of mean, euler, tweedie, null, got 'Mean'",
+        ),
         (
             ["--sampling.sde.last_step", "euler", "--sampling.sde.interval", "[0, 1]"],
             "last_step: must be 'mean' where the interval ends at t = 1, got 'euler'",
@@ -462,6 +465,12 @@ def test_settings_of_the_network_and_of_the_samplers_reach_them():
     assert config.sampling.sde.eta == 0.5
     assert config.sampling.guidance().channels == 3
     assert config.loss().interval == (0.0, 0.99)
+    flags = "--sampling.sde.last_step null --sampling.sde.w sigma(0.5) --sampling.sde.interval [0,0.9]"
+    assert str(read_config(flags.split()).sampling.sde) == "SDE, w = sigma(0.5), 250 steps, last step none"
+    flags = "--sampling.ode.official true --sampling.ode.grid shifted(2)"
+    with pytest.raises(ValueError, match="grid must be uniform, where official"):
+        read_config(flags.split())
+    assert str(read_config(["--sampling.ode.official=true"]).sampling.ode) == "official ODE, 50 steps"
 
 
 @pytest.mark.parametrize(
