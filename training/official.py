@@ -276,7 +276,7 @@ def _finite(where: str, w: Diffusion, coefficient: Coefficient, times: Tensor) -
     if bad.numel():
         raise ValueError(
             f"{where}: w must make drift and noise finite on the grid, got w = {w.name}, where they are not at "
-            f"t = {bad[0].item():g}. Pass sample_eps=1e-3, or another w."
+            f"t = {bad[0].item():g}. Pass an interval that leaves it out, such as (0.001, 0.96), or another w."
         )
     table: list[float] = values.tolist()
     return table
