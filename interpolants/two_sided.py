@@ -35,6 +35,7 @@ import sympy as sp
 from torch import Tensor
 
 from interpolants import probes
+from interpolants.choice import chosen
 from interpolants.coefficient import Coefficient, at, interval
 from interpolants.diffusion import CHOICES, Diffusion
 from interpolants.expression import ExpressionLike, exact, t, to_expr
@@ -236,7 +237,7 @@ class TwoSided:
         names = _names(known, "sde: known")
         if direction not in DIRECTIONS:
             raise ValueError(f"sde: direction must be one of {', '.join(DIRECTIONS)}, got {direction!r}.")
-        if isinstance(w, Diffusion) or w in CHOICES:
+        if isinstance(w, Diffusion) or (isinstance(w, str) and chosen(w, CHOICES, "w") is not None):
             raise ValueError(
                 f"w: must be an expression, got {w!r}, a choice of one-sided paths. State it: '2*(1 - t)'."
             )

@@ -43,8 +43,9 @@ def sample_grid(
     classes = sorted(set(labels.tolist()))
     panels = [(samples, labels, title), *([] if real is None else [real])]
     rows = min(rows, max(int((labels == label).sum()) for label in classes))
-    width, height = 0.1 + 0.41 * len(panels) * len(classes) + 0.4 * len(panels), 0.8 + 0.41 * rows
-    figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(compress=True, wspace=0.05))
+    title_width = 0.09 * max(len(name) for *_, name in panels)  # inches
+    width = 0.1 + len(panels) * max(0.4 + 0.41 * len(classes), title_width)
+    figure = Figure(figsize=(width, 0.8 + 0.41 * rows), layout=ConstrainedLayoutEngine(compress=True, wspace=0.05))
     for axes, (images, of, name) in zip(np.ravel(figure.subplots(1, len(panels))), panels, strict=True):
         grid = torch.full((rows, len(classes), *images.shape[1:]), torch.nan)
         for column, label in enumerate(classes):

@@ -642,7 +642,7 @@ def test_identity_is_that_of_the_three_functions():
     )
 
 
-@pytest.mark.parametrize("w", ["sigma", ip.diffusion.sigma()])
+@pytest.mark.parametrize("w", ["sigma", "sigma(0.5)", ip.diffusion.sigma()])
 def test_named_choices_of_one_sided_paths_are_refused(w):
     with pytest.raises(ValueError, match=r"w: must be an expression, got .* a choice of one-sided paths"):
         ip.two_sided.linear().sde(("velocity", "noise"), w)

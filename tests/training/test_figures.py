@@ -50,7 +50,11 @@ def test_each_column_of_the_grid_is_a_class():
 def test_the_grid_of_colour_images_is_in_colour():
     images = torch.stack([torch.tensor([1.0, -1.0, 3.0]).view(3, 1, 1).expand(3, 2, 2)] * 2)
     labels = torch.tensor([0, 1])
-    (axes,) = sample_grid(images, labels, "", rows=1).axes  # no real ones beside them
+    figure = sample_grid(images, labels, "A long title, which is wider than two small images", rows=1)
+    assert drawn(figure)
+    (axes,) = figure.axes  # no real ones beside them
+    extent = axes.title.get_window_extent()
+    assert 0 <= extent.x0 < extent.x1 <= figure.bbox.width
     assert np.array_equal(tile(axes, 0, 1, 2)[0, 0], [1, 0, 1])
 
 
