@@ -145,7 +145,7 @@ def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("release")
     torch.manual_seed(0)
     sizes = {"input_size": LATENT[1], "in_channels": LATENT[0], "num_classes": 1000}
-    model = create_model("SiT-S/8", **sizes, learn_sigma=True)
+    model = create_model("SiT-T/8", **sizes, learn_sigma=True)
     for parameter in (each for each in model.parameters() if each.requires_grad):
         parameter.data.add_(0.02 * torch.randn_like(parameter))
     save_official(model, folder / "SiT-XL-2-256x256.pt")
@@ -194,7 +194,7 @@ def test_a_network_is_trained_on_encoded_images(place, tmp_path, monkeypatch):
     config = train.index("--config") + 1
     train[config] = str(EXAMPLES.parent / train[config])
     assert call("encode_latents.py", *encode, f"--image_size={SIZE}", "--device=cpu") == 0
-    less = ["--model.name=SiT-S/8", "--model.input_size=8", "--model.num_classes=2", "--training.steps=2"]
+    less = ["--model.name=SiT-T/8", "--model.input_size=8", "--model.num_classes=2", "--training.steps=2"]
     less += ["--data.batch_size=4", "--data.workers=0", "--device=cpu", "--training.precision=float32"]
     assert call("train.py", *train, *less, f"--run={tmp_path}") == 0
     assert (tmp_path / "checkpoints" / "step-00000002").is_dir()

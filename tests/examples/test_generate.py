@@ -271,18 +271,18 @@ def test_of_a_run_the_weights_are_chosen_by_name(tmp_path):
 def official(tmp_path_factory):
     """A training checkpoint of the release: a network, and its average, which differs."""
     torch.manual_seed(0)
-    model = create_model("SiT-S/8", input_size=8, in_channels=1, num_classes=CLASSES)
+    model = create_model("SiT-T/8", input_size=8, in_channels=1, num_classes=CLASSES)
     for parameter in (each for each in model.parameters() if each.requires_grad):  # the positions are constant
         parameter.data.add_(0.02 * torch.randn_like(parameter))
     average = {name: value if name == "pos_embed" else 0.9 * value for name, value in model.state_dict().items()}
     file = tmp_path_factory.mktemp("official") / "0000100.pt"
-    torch.save({"model": model.state_dict(), "ema": average, "opt": {}, "args": Namespace(model="SiT-S/8")}, file)
+    torch.save({"model": model.state_dict(), "ema": average, "opt": {}, "args": Namespace(model="SiT-T/8")}, file)
     return file
 
 
 @pytest.mark.parametrize("weights", ["ema", "model"])
 def test_an_official_file_is_drawn_from_on_the_path_of_the_settings(official, tmp_path, weights):
-    model = create_model("SiT-S/8", input_size=8, in_channels=1, num_classes=CLASSES).eval()
+    model = create_model("SiT-T/8", input_size=8, in_channels=1, num_classes=CLASSES).eval()
     model.load_state_dict(torch.load(official, weights_only=False)[weights])
     these = ("--path=vp", "--prediction=noise", f"--weights={weights}", "--sampling.ode.method=euler")
     assert call("generate.py", *flags(official, tmp_path, *these, count=4)) == 0
@@ -302,7 +302,7 @@ def test_pictures_of_an_official_file_need_no_run(official, tmp_path, monkeypatc
     assert f"4 samples by SDE, w = sigma, 3 steps, last step tweedie, of {official}" in capsys.readouterr().out
     with np.load("drawn/samples_sde.npz") as content:
         samples, labels = torch.from_numpy(content["samples"]), content["labels"]
-    model = create_model("SiT-S/8", input_size=8, in_channels=1, num_classes=CLASSES).eval()
+    model = create_model("SiT-T/8", input_size=8, in_channels=1, num_classes=CLASSES).eval()
     model.load_state_dict(torch.load(official, weights_only=False)["ema"])
     field, noise, y = Field(model, ip.linear()), noise_of((1, 8, 8), 4), torch.tensor([2, 0, 2, 0])
     settings = {"w": "sigma", "num_steps": 3, "seed": 3, "y": y, "interval": (0.0, 0.9), "last_step": "tweedie"}
