@@ -1,6 +1,7 @@
 """What settings may be, and how help shows them."""
 
 import sys
+from argparse import ArgumentError
 from dataclasses import dataclass, field
 
 import pytest
@@ -136,7 +137,7 @@ def test_help_is_as_it_should_be_read(help_of):
         "  --shade TEXT          dark or light. (default: dark)",
         "  --part.size NUMBER    In `metres`; 5 % more is fine. (default: 1.5)",
         "  --count INTEGER       How many. (default: 0)",
-        "  --flag {true,false}   Whether. (default: false)",
+        "  --flag [{true,false}]",
         "                        Several. (default: [1.0, 2.0])",
     ):
         assert line in lines
@@ -159,6 +160,18 @@ def test_hidden_flags_still_work(tmp_path):
     parser = make_parser(Settings)
     given = parser.parse_args(["--output", "x", "--part", str(tmp_path / "part.yaml"), "--kind.alpha", "t"])
     assert (given.part.size, given.kind.alpha) == (3.0, "t")
+
+
+def test_a_flag_alone_says_yes():
+    def read(*words):
+        given = make_parser(Settings).parse_args(["--output", "x", *words])
+        return given.flag, given.maybe, given.count
+
+    assert read("--flag") == (True, None, 0)
+    assert read("--flag", "--maybe", "--count", "3") == (True, True, 3)
+    assert read("--flag", "false", "--maybe=null") == (False, None, 0)
+    with pytest.raises(ArgumentError, match="expected one argument"):
+        read("--count")
 
 
 def test_every_setting_of_a_run_says_what_it_is():
