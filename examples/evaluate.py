@@ -21,13 +21,14 @@ from typing import Any
 import torch
 
 from training.config import Config, run_script
+from training.data import PARTS
 from training.environment import commit, now
 from training.features import Extractor, FeatureSet, extract, load_extractor, widths
 from training.image_sets import ARRAY, ImageSet, keys, open_images
 from training.measures import GROUPS, Comparison, Figure, measure
 from training.reference import cached, load
 from training.resampling import LEVEL
-from training.settings import such_as
+from training.settings import one_of, require_choices, such_as
 from training.shards import write_json
 
 
@@ -36,8 +37,10 @@ class Measurement:
     """What to measure, and by what.
 
     Args:
-        samples: Their file or folder.
+        samples: Their file or folder; or the settings of a run, for real images as if they were samples.
         reference: The file or folder of real images, of their statistics, or of the settings of a run.
+        samples_part: Of the data, where the samples are those of a run: train or heldout.
+        reference_part: Of the data, where the reference is those of a run: train or heldout.
         extractor: A TorchScript file or module:function, whose code runs, so that it is typed and never taken from a
             file; or digits.
         output: JSON file that is written; null is named as the samples, such as samples-metrics.json.
@@ -55,6 +58,8 @@ class Measurement:
     samples: str
     reference: str
     extractor: str = such_as(("digits",), runs_code=True)
+    samples_part: str = one_of(PARTS, "train")
+    reference_part: str = one_of(PARTS, "train")
     output: str | None = None
     figures: tuple[str, ...] = such_as(GROUPS, tuple(GROUPS))
     replicates: int = 200
@@ -66,6 +71,7 @@ class Measurement:
     device: str = "auto"
 
     def __post_init__(self) -> None:
+        require_choices(self)
         for name in self.figures:
             if name not in GROUPS:
                 raise ValueError(f"config: figures must be of {', '.join(GROUPS)}, got {name!r}.")
@@ -84,8 +90,8 @@ def main(config: Measurement) -> None:
     """Print a table and write all of it to a file; what can be wrong is looked at before the long work."""
     sys.path.append(str(Path.cwd()))  # where the module of an extractor may be
     device = Config(device=config.device).torch_device()
-    images = open_images(config.samples)
-    real, given = open_reference(Path(config.reference))
+    images = open_images(config.samples, config.samples_part)
+    real, given = open_reference(Path(config.reference), config.reference_part)
     extractor = load_extractor(config.extractor, device)
     require_match(images, real, given, extractor, device)
     options: dict[str, Any] = {"device": device, "batch_size": config.batch_size, "workers": config.workers}
@@ -115,11 +121,11 @@ def main(config: Measurement) -> None:
     print(f"all of it: {config.file()}")
 
 
-def open_reference(path: Path) -> tuple[ImageSet | None, FeatureSet | None]:
+def open_reference(path: Path, part: str) -> tuple[ImageSet | None, FeatureSet | None]:
     """Images and statistics, of which there is one or both."""
     held = keys(path) if path.suffix == ".npz" else []
     given = load(path) if "mu" in held else None
-    return (None if given and ARRAY not in held else open_images(path)), given
+    return (None if given and ARRAY not in held else open_images(path, part)), given
 
 
 def require_match(

@@ -1,13 +1,13 @@
 """The log-likelihood of images under a run. The same command resumes, on any number of GPUs.
 
-The images are those of ``data``, not flipped; of the digits ``data.split`` is train or heldout. Bits per dimension
-bound the code length of images of whole numbers; of digits and latents they are those of a density in the units of
-training. What is known of each image is in ``likelihood-000000.npy``, ..., one a batch, with the columns nats, bits
-per dimension, and the standard error of the nats over the probes.
+The images are those of ``data``, not flipped: what was trained on, or what ``data.held_out`` kept from it. Bits per
+dimension bound the code length of images of whole numbers; of digits and latents they are those of a density in the
+units of training. What is known of each image is in ``likelihood-000000.npy``, ..., one a batch, with the columns nats,
+bits per dimension, and the standard error of the nats over the probes.
 
 Commands::
 
-    python examples/likelihood.py --config examples/configs/digits.yaml --output likelihood --data.split heldout
+    python examples/likelihood.py --config examples/configs/digits.yaml --output likelihood --part heldout
     torchrun --nproc_per_node 8 -- examples/likelihood.py --config examples/configs/digits.yaml --output likelihood
 """
 
@@ -33,7 +33,7 @@ from training.processes import join
 from training.samplers import FIXED_METHODS
 from training.settings import such_as
 from training.shards import ArrayShards, write_json, write_missing
-from training.trained import Trained, identity, identity_of_images, read_images, require_fit, spread
+from training.trained import Measuring, identity, read_images, require_fit, spread
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class LikelihoodConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measurement(Trained):
+class Measurement(Measuring):
     """Which images to measure under which network, which is not guided.
 
     Args:
@@ -83,7 +83,7 @@ class Measurement(Trained):
 
     def settings(self, field: Field, source: Source) -> dict[str, Any]:
         """All that the results depend on."""
-        images, likelihood = identity_of_images(self.data, source), dataclasses.asdict(self.likelihood)
+        images, likelihood = self.identity_of_images(source), dataclasses.asdict(self.likelihood)
         return {**images, "likelihood": likelihood, "network": identity(field)}
 
 
@@ -153,7 +153,7 @@ def figures(rows: NDArray[np.float64], dims: int) -> dict[str, dict[str, float |
 def main(config: Measurement) -> None:
     """Measure what is not there yet, until a signal comes; the first process says what it is in all."""
     processes = join(config.torch_device())
-    field, source, settings = config.field(processes.device), config.unflipped(), config.likelihood
+    field, source, settings = config.field(processes.device), config.images(), config.likelihood
     model = cast(SiT, field.model)
     require_fit(model, source)
     chosen = spread(settings.count, source)

@@ -1,12 +1,12 @@
 """The noise that images come from: the ODE of a run from data to noise. The same command resumes, on many GPUs too.
 
-The images are those of ``data``, not flipped; of the digits ``data.split`` is train or heldout. The ODE is that of
-``sampling.ode``, with the guidance of ``sampling``; from ``noise.npy``, shape (N, C, H, W), and ``labels.npy`` it leads
-back to the images. Noise of images like those of the training has a mean square of about 1.
+The images are those of ``data``, not flipped: what was trained on, or what ``data.held_out`` kept from it. The ODE is
+that of ``sampling.ode``, with the guidance of ``sampling``; from ``noise.npy``, shape (N, C, H, W), and ``labels.npy``
+it leads back to the images. Noise of images like those of the training has a mean square of about 1.
 
 Commands::
 
-    python examples/reverse.py --config examples/configs/digits.yaml --output noise --data.split heldout
+    python examples/reverse.py --config examples/configs/digits.yaml --output noise --part heldout
     torchrun --nproc_per_node 8 -- examples/reverse.py --config examples/configs/digits.yaml --output noise
 """
 
@@ -27,11 +27,11 @@ from training.images import to_unit_range
 from training.processes import join
 from training.samplers import INVERTIBLE_METHODS
 from training.shards import ArrayShards, write_array, write_missing
-from training.trained import Trained, identity, identity_of_images, read_images, require_fit, spread
+from training.trained import Measuring, identity, read_images, require_fit, spread
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reversal(Trained):
+class Reversal(Measuring):
     """Which images to carry to the noise, by which network.
 
     Args:
@@ -61,7 +61,7 @@ class Reversal(Trained):
     def settings(self, field: Field, source: Source) -> dict[str, Any]:
         """All that the noise depends on."""
         guidance = {name: value for name, value in dataclasses.asdict(self.sampling).items() if "guidance" in name}
-        images = identity_of_images(self.data, source)
+        images = self.identity_of_images(source)
         return {**images, "ode": self.ode(), **guidance, "seed": self.sampling.seed, "network": identity(field)}
 
 
@@ -87,7 +87,7 @@ def labels_file(noise: ArrayShards, shard: int) -> Path:
 def main(config: Reversal) -> None:
     """Carry what is not there yet, until a signal comes; the first process puts all together."""
     processes = join(config.torch_device())
-    field, source = config.field(processes.device), config.unflipped()
+    field, source = config.field(processes.device), config.images()
     model = cast(SiT, field.model)
     require_fit(model, source)
     chosen = spread(config.count, source)

@@ -22,8 +22,8 @@ from torch import Tensor
 
 from models import SiT
 from training import Field, sample_ode, sample_sde
+from training.checkpoint import Checkpoint
 from training.config import ODEConfig, SDEConfig, run_script
-from training.data import digits
 from training.decoder import Decoder
 from training.figures import sample_grid, trajectory_figure
 from training.generate import draw, guided, initial_noise, labels_of
@@ -51,6 +51,13 @@ class Pictures(Drawing):
         super().__post_init__()
         if self.pretrained is not None and self.output is None:
             raise ValueError("config: output must be set with pretrained, got null. There is no run to write to.")
+
+    def checkpoint(self) -> Checkpoint | None:
+        """See Trained; it held out what is shown as held out."""
+        checkpoint = super().checkpoint()
+        if checkpoint is not None:
+            checkpoint.require_settings(dataclasses.asdict(self), only=("data.held_out",))
+        return checkpoint
 
     def samplers(self) -> dict[str, ODEConfig | SDEConfig]:
         """Those that are drawn by, by their names."""
@@ -100,17 +107,14 @@ def first_of_each(labels: Tensor, rows: int = 8, classes: int = 10) -> list[int]
 
 def real_examples(config: Pictures, decode: Callable[[Tensor], Tensor], count: int = 400) -> tuple[Tensor, Tensor, str]:
     """Images in [-1, 1], their labels, which are zeros where the network has no classes, and what they are."""
-    if config.data.name == "digits":
-        images, labels = digits("heldout")
-        what = "Real, never trained on"
-    else:
-        source = config.unflipped()
-        indices: Sequence[int] = range(0, len(source), max(1, len(source) // count))
-        if isinstance(source, Latents):
-            indices = first_of_each(source.labels)
-        batch = source.batch(indices, [(config.seed, index) for index in indices])
-        what = "Real, trained on" + (", decoded" if isinstance(source, Latents) else "")
-        images, labels = decode(to_unit_range(batch.data)), batch.labels
+    source = config.data_source(config.data.measured, flip=False)
+    indices: Sequence[int] = range(0, len(source), max(1, len(source) // count))
+    if isinstance(source, Latents):
+        indices = first_of_each(source.labels)
+    batch = source.batch(indices, [(config.seed, index) for index in indices])
+    what = "Real, never trained on" if config.data.measured == "heldout" else "Real, trained on"
+    what += ", decoded" if isinstance(source, Latents) else ""
+    images, labels = decode(to_unit_range(batch.data)), batch.labels
     return images, labels if config.model.num_classes else torch.zeros_like(labels), what
 
 

@@ -119,8 +119,7 @@ class Study:
 
     def reference(self) -> Source:
         """The images of the training."""
-        unflipped = dataclasses.replace(self.data, flip=False)
-        return Config(model=self.model, data=unflipped).data_source()
+        return Config(model=self.model, data=self.data).data_source(flip=False)
 
 
 # What is compared
@@ -239,7 +238,7 @@ def velocity_error(network: Field, config: Config, seed: int, count: int = 512) 
 
     What no network can know is in it, and is equal for all networks on a path: their difference is what one is worse.
     """
-    source: Source = Digits("heldout") if config.data.name == "digits" else config.data_source()
+    source = config.data_source(config.data.measured)
     loss = InterpolantLoss(network.path, network.prediction, "velocity", interval=(TIMES[0], TIMES[-1]))
     indices = [index % len(source) for index in range(count)]
     batch = source.batch(indices, [(seed, index) for index in indices])

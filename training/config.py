@@ -30,7 +30,7 @@ from models import PRESETS
 from training import multistep
 from training.checkpoint import flat
 from training.coupling import CHOICES as COUPLINGS
-from training.data import NAMES, Digits, HubImages, ImageFolder, Source
+from training.data import NAMES, Digits, HubImages, ImageFolder, Images, Source
 from training.ema import WIDEST
 from training.environment import CONFIG_FILE
 from training.guidance import Guidance
@@ -127,6 +127,8 @@ class DataConfig:
         name: digits; folder, of images; datasets, for what `datasets` loads; or latents, cached.
         source: The folder; or the file, folder or name on the hub that `datasets` loads.
         split: Of datasets.
+        held_out: Share of the examples that is never trained on, such as 0.05, and is measured by ``--part heldout``;
+            always the same ones. Null is none, or, of digits, every fifth.
         image_column: Of datasets; null is the only column of images.
         label_column: Of datasets; null is the only column of class labels.
         flip: Whether half of the images are flipped left to right.
@@ -139,6 +141,7 @@ class DataConfig:
     name: str = one_of(NAMES, "digits")
     source: str | None = None
     split: str = "train"
+    held_out: float | None = None
     image_column: str | None = None
     label_column: str | None = None
     flip: bool = True
@@ -155,8 +158,20 @@ class DataConfig:
             for name in ("normalization", "vae"):
                 value = getattr(self, name)
                 _require(value is None, f"data.{name}", f"null, for data.name {self.name}", value)
+        if self.name != "datasets":
+            wanted = f"train, for data.name {self.name}: what is held out is measured by --part heldout"
+            _require(self.split == "train", "data.split", wanted, self.split)
+        if self.name == "digits":
+            _require(self.held_out is None, "data.held_out", "null for digits, which hold out a fifth", self.held_out)
+        share = self.held_out
+        _require(share is None or 0 < share < 1, "data.held_out", "between 0 and 1, or null", share)
         _require(self.batch_size >= 1, "data.batch_size", "at least 1", self.batch_size)
         _require(self.workers >= 0, "data.workers", "at least 0", self.workers)
+
+    @property
+    def measured(self) -> str:
+        """The part that pictures and figures beside samples are of: what is held out, where anything is."""
+        return "heldout" if self.name == "digits" or self.held_out is not None else "train"
 
 
 @dataclass(frozen=True)
@@ -509,22 +524,31 @@ class Config:
             time_steps=self.time.steps,
         )
 
-    def data_source(self) -> Source:
+    def data_source(self, part: str = "train", *, flip: bool | None = None) -> Source:
         """The examples, of the size and the channels of the network.
+
+        Args:
+            part: train, or heldout.
+            flip: Whether half of them are flipped; None is ``data.flip``.
 
         Raises:
             ValueError: If they cannot be had.
         """
-        data, size, channels = self.data, self.model.size, self.model.in_channels
+        data = self.data
         if data.name == "digits":
-            return Digits()
+            return Digits(part)
+        return self._examples(data.flip if flip is None else flip).part(part, data.held_out)
+
+    def _examples(self, flip: bool) -> Images | Latents:
+        """All, whether held out or not."""
+        data, size, channels = self.data, self.model.size, self.model.in_channels
         assert data.source is not None
         if data.name == "folder":
-            return ImageFolder(data.source, size, channels, data.flip)
+            return ImageFolder(data.source, size, channels, flip)
         if data.name == "latents":
-            return Latents(data.source, data.normalization or NORMALIZATIONS[0], data.flip)
+            return Latents(data.source, data.normalization or NORMALIZATIONS[0], flip)
         columns = {"image_column": data.image_column, "label_column": data.label_column}
-        return HubImages(data.source, size, channels, data.flip, split=data.split, **columns)
+        return HubImages(data.source, size, channels, flip, split=data.split, **columns)
 
     def interpolant(self) -> interpolants.Path:
         """The path."""

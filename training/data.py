@@ -2,20 +2,25 @@
 
 A source gives the examples of some indices, and takes for each a seed for what is random about it: the flip of an
 image. So what is seen in a step depends on its number alone, whoever reads it: any rank, any worker, any part of a run.
+
+A part of a source is a source too: what is trained on, or what is held out.
 """
 
 from __future__ import annotations
 
+import copy
 import signal
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, Self, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -30,6 +35,9 @@ MAX_CLASSES: Final = 1_000_000
 """Whole numbers from here on are no labels."""
 
 NAMES: Final = ("digits", "folder", "datasets", "latents")
+
+PARTS: Final = ("train", "heldout")
+"""Of a source: what is trained on, and what never is."""
 
 T = TypeVar("T")
 
@@ -73,6 +81,59 @@ class Source(Protocol):
     def batch(self, indices: Sequence[int], seeds: Sequence[Seed]) -> Batch:
         """The examples of these indices, what is random about each drawn by its seed."""
         ...
+
+
+# Parts of a source
+
+
+def held_out(count: int, share: float) -> NDArray[np.bool_]:
+    """Which of so many examples are held out: a share of them, the nearest number to it; shape (count,).
+
+    They are those with the least SHA-256 of their number, in decimal, so always the same ones, and among those of any
+    larger share.
+
+    Raises:
+        ValueError: If none would be held out, or none be left.
+    """
+    number = round(share * count)
+    if not 0 < number < count:
+        raise ValueError(f"data.held_out must be a share of the {count:,} examples that leaves some, got {share!r}.")
+    ranked = sorted(range(count), key=lambda place: sha256(str(place).encode()).digest())
+    found = np.zeros(count, dtype=bool)
+    found[ranked[:number]] = True
+    return found
+
+
+class Examples:
+    """The examples of a source, or a part of them.
+
+    Attributes:
+        places: Where each of them is among all.
+    """
+
+    places: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def part(self, name: str, share: float | None) -> Self:
+        """A part, one of PARTS, where a share is held out; None holds out nothing, and leaves no such part.
+
+        Raises:
+            ValueError: If there is no such part; see also ``held_out``.
+        """
+        if share is None:
+            if name == "heldout":
+                raise ValueError(
+                    "config: data.held_out must be the share that was held out from the training, got null. Other data "
+                    "are measured by data.source, or data.split."
+                )
+            return self
+        found = copy.copy(self)
+        vars(found).pop("fingerprint", None)  # that of all, if it was asked for
+        out = held_out(len(self), share)
+        found.places = np.asarray(self.places)[out if name == "heldout" else ~out].tolist()
+        return found
 
 
 # Sources
@@ -133,7 +194,7 @@ class Digits:
         return Batch(self.images[chosen], self.labels[chosen])
 
 
-class Images:
+class Images(Examples):
     """Encoded images, cropped to the size and flipped left to right or not with equal chance.
 
     What cannot be read is left out: the next that can stands in its place, and its name is in ``Batch.unreadable``.
@@ -155,9 +216,6 @@ class Images:
             raise ValueError(f"data: images have 3 channels, or 1 for grey; the network takes {channels}.")
         height, width = (size, size) if isinstance(size, int) else size
         self.shape, self.flip = (channels, height, width), flip
-
-    def __len__(self) -> int:
-        raise NotImplementedError
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -245,18 +303,17 @@ class ImageFolder(Images):
         self.num_classes = len(self.classes)
         labels = {name: label for label, name in enumerate(self.classes)}
         self.files = [(file, labels.get(self._top(file), 0)) for file in files]
+        self.places = range(len(files))
 
     def _top(self, file: Path) -> str:
         """The folder of its class, or its own name."""
         return file.relative_to(self.folder).parts[0]
 
-    def __len__(self) -> int:
-        return len(self.files)
-
     @cached_property
     def fingerprint(self) -> Fingerprint:
         """See Source; each image by its name in the folder and its size."""
-        return fingerprint(self.classes, ((label, self._described(file)) for file, label in self.files))
+        chosen = map(self.encoded, range(len(self)))
+        return fingerprint(self.classes, ((label, self._described(file)) for file, label in chosen))
 
     def _described(self, file: Path) -> str:
         size = file.stat().st_size if file.exists() else "missing"  # where a link leads nowhere
@@ -264,11 +321,11 @@ class ImageFolder(Images):
 
     def name_of(self, index: int) -> str:
         """See Images."""
-        return str(self.files[index][0])
+        return str(self.encoded(index)[0])
 
-    def encoded(self, index: int) -> tuple[bytes | str | Path, int]:
+    def encoded(self, index: int) -> tuple[Path, int]:
         """See Images."""
-        return self.files[index]
+        return self.files[self.places[index]]
 
 
 def _shortened(names: Sequence[str]) -> str:
@@ -319,9 +376,7 @@ class HubImages(Images):
         if self.label_column is not None:
             self.classes, self._labels = _classes(self.rows, self.label_column)
         self.num_classes = len(self.classes)
-
-    def __len__(self) -> int:
-        return len(self.rows)
+        self.places = range(len(self.rows))
 
     @cached_property
     def fingerprint(self) -> Fingerprint:
@@ -332,20 +387,22 @@ class HubImages(Images):
         for chunk in self.rows.data.column(self.image_column).chunks:  # of whose bytes only the lengths are read
             lengths += pc.binary_length(chunk.field("bytes")).to_pylist()
             names += chunk.field("path").to_pylist()
-        labels = [None] * len(self) if self._labels is None else self._labels
+        labels = [None] * len(lengths) if self._labels is None else self._labels
+        rows = list(zip(labels, names, lengths, strict=True))
         described = (
             (label or 0, f"{label} {Path(name).name if name else None} {length}")
-            for label, name, length in zip(labels, names, lengths, strict=True)
+            for label, name, length in (rows[place] for place in self.places)
         )
         return fingerprint(self.classes, described)
 
     def name_of(self, index: int) -> str:
         """See Images."""
-        return f"{self.name}, {self.split}, row {index}"
+        return f"{self.name}, {self.split}, row {self.places[index]}"
 
     def encoded(self, index: int) -> tuple[bytes | str | Path, int]:
         """See Images."""
-        image, label = self.rows[index][self.image_column], 0 if self._labels is None else self._labels[index]
+        row = self.places[index]
+        image, label = self.rows[row][self.image_column], 0 if self._labels is None else self._labels[row]
         if image is None or label is None:
             raise ValueError(f"{self.image_column if image is None else self.label_column} is null")
         return image["bytes"] or image["path"], label

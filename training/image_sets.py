@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import os
@@ -182,12 +181,13 @@ class SourceImages(ImageSet):
         return digest.hexdigest()
 
 
-def open_images(source: str | os.PathLike[str]) -> ImageSet:
+def open_images(source: str | os.PathLike[str], part: str = "train") -> ImageSet:
     """Images of any kind.
 
     Args:
         source: A file ``.npz`` with ``arr_0``, uint8, (N, H, W, 3); a folder of shards ``images-000000.npy`` of such
             arrays; a folder of images; or the settings of a run, ``.yaml``, whose data are meant.
+        part: Of the data of a run: train, or heldout.
 
     Raises:
         ValueError: If it is none of these, or of another shape, dtype or range.
@@ -196,8 +196,10 @@ def open_images(source: str | os.PathLike[str]) -> ImageSet:
     path = Path(source)
     if path.suffix in (".yaml", ".yml"):
         config: Config = read_config(["--config", str(path)])
-        unflipped = dataclasses.replace(config, data=dataclasses.replace(config.data, flip=False))
-        images: ImageSet = SourceImages(str(path), unflipped.data_source())
+        name = str(path) if part == "train" else f"{path}, {part}"
+        images: ImageSet = SourceImages(name, config.data_source(part, flip=False))
+    elif part != "train":
+        raise ValueError(f"{path}: part must be train where the images are not those of a run's .yaml, got {part}.")
     elif path.is_dir():
         images = _shards(path) if any(path.glob(SHARDS)) else FileImages(path)
     elif path.suffix == ".npz":

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from training.autoencoder import Autoencoder
-from training.data import Batch, Seed
+from training.data import Batch, Examples, Seed
 from training.fingerprint import Fingerprint, fingerprint
 from training.hub import sha256
 from training.order import generator
@@ -52,7 +52,7 @@ Unreadable = Mapping[str, Any]
 """The index of an image, its name, and the kind of error."""
 
 
-class Latents:
+class Latents(Examples):
     r"""Latents as a source: a draw from the posterior of an image or of its mirror image, with equal chance.
 
     .. math:: x = (\mathrm{mean} + \mathrm{std} \, \epsilon - \mathrm{offset}) \cdot \mathrm{scale}
@@ -65,7 +65,6 @@ class Latents:
 
     Attributes:
         manifest: What ``manifest.json`` says.
-        labels: Of all, int64, shape (N,).
 
     Raises:
         ValueError: If the folder is not complete, a file has not the size and shape that the manifest says, or the
@@ -87,28 +86,34 @@ class Latents:
         for count, files in zip(counts, self._files, strict=True):
             for file in files:
                 check_array(file, (count, 2, *self.shape), self.manifest["dtype"], "latents")
+        self.places = range(self.manifest["count"])
         check_array(self.folder / LABELS, (len(self),), "int64", "latents")
-        self.labels = torch.from_numpy(np.load(self.folder / LABELS))
+        self._labels = torch.from_numpy(np.load(self.folder / LABELS))
         offset, scale = torch.tensor(self.manifest["mean"]), 1 / torch.tensor(self.manifest["std"])
         if normalization == "scale":
             offset, scale = (torch.tensor(self.manifest["vae"][f"{kind}_factor"]) for kind in ("shift", "scaling"))
         self.offset, self.scale = offset.view(-1, 1, 1), scale.view(-1, 1, 1)
 
-    def __len__(self) -> int:
-        return int(self.manifest["count"])
+    @property
+    def labels(self) -> Tensor:
+        """Of all, int64, shape (N,)."""
+        return self._labels[list(self.places)]
 
     @cached_property
     def fingerprint(self) -> Fingerprint:
-        """See Source; by the checksums of the files, and the units of the VAE."""
+        """See Source; by the checksums of the files, the units of the VAE, and which of the latents are chosen."""
         classes = self.manifest.get("classes") or [str(label) for label in range(self.num_classes)]
         each = fingerprint(classes, ((label, "") for label in self.labels.tolist()))
         hashed = {name: self.manifest[name] for name in ("shape", "mean", "std", "sha256", "shards")}
+        if len(self) < self.manifest["count"]:
+            hashed["places"] = list(self.places)
         return {**each, "sha256": hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()}
 
     def posterior(self, index: int) -> tuple[NDArray[Any], NDArray[Any]]:
         """Mean and standard deviation of the latents of an image and of its mirror image, each (2, C, h, w)."""
-        shard = bisect_right(self._starts, index) - 1
-        mean, std = (_mapped(file)[index - self._starts[shard]] for file in self._files[shard])
+        place = self.places[index]
+        shard = bisect_right(self._starts, place) - 1
+        mean, std = (_mapped(file)[place - self._starts[shard]] for file in self._files[shard])
         return mean, std
 
     def batch(self, indices: Sequence[int], seeds: Sequence[Seed]) -> Batch:
@@ -119,7 +124,8 @@ class Latents:
             side = int(self.flip and random.random() < 0.5)
             mean, std = self.posterior(index)
             z[:] = mean[side] + std[side] * random.standard_normal(self.shape, np.float32)
-        return Batch((torch.from_numpy(data) - self.offset) * self.scale, self.labels[list(indices)])
+        labels = self._labels[[self.places[index] for index in indices]]
+        return Batch((torch.from_numpy(data) - self.offset) * self.scale, labels)
 
     def to_vae(self, x: Tensor) -> Tensor:
         """From training units to the VAE's own, shape (..., C, h, w)."""

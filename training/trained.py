@@ -14,8 +14,8 @@ from torch import Tensor
 
 from models import SiT
 from training.checkpoint import Checkpoint, find
-from training.config import Config, DataConfig
-from training.data import Digits, Source
+from training.config import Config
+from training.data import PARTS, Source
 from training.fields import Field
 from training.initial import is_official, load_pretrained
 from training.settings import one_of, require_choices
@@ -23,7 +23,7 @@ from training.shards import FINGERPRINT
 
 SAMPLERS: Final = ("ode", "sde")
 PRECISIONS: Final = ("float32", "tf32", "bfloat16")
-DATA: Final = ("name", "source", "split", "image_column", "label_column", "normalization")
+DATA: Final = ("name", "source", "split", "held_out", "image_column", "label_column", "normalization")
 """The settings of data by which its images may differ."""
 
 
@@ -69,12 +69,6 @@ class Trained(Config):
         )
         return Field(model.to(device), path, prediction)
 
-    def unflipped(self) -> Source:
-        """The data, of which no image is flipped; of the digits those of ``data.split``, which is train or heldout."""
-        if self.data.name == "digits":
-            return Digits(self.data.split)
-        return dataclasses.replace(self, data=dataclasses.replace(self.data, flip=False)).data_source()
-
 
 @dataclass(frozen=True, kw_only=True)
 class Drawing(Trained):
@@ -94,6 +88,41 @@ class Drawing(Trained):
         require_choices(self)
         if self.vae is not None and self.data.normalization == "per_channel":
             raise ValueError("config: vae must be null for latents that are normalized per channel. Set data.vae.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measuring(Trained):
+    """The same, and which images it is asked about.
+
+    Args:
+        part: Of the data: train; or heldout, of which it is checked that the run was trained on the rest.
+    """
+
+    part: str = one_of(PARTS, "train")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_choices(self)
+
+    def checkpoint(self) -> Checkpoint | None:
+        """See Trained.
+
+        Raises:
+            CheckpointError: If the run was trained on other data than are left by what is held out.
+        """
+        checkpoint = super().checkpoint()
+        if checkpoint is not None and self.part == "heldout":
+            checkpoint.require_data(self.data_source().fingerprint)
+        return checkpoint
+
+    def images(self) -> Source:
+        """The images, none of them flipped."""
+        return self.data_source(self.part, flip=False)
+
+    def identity_of_images(self, source: Source) -> dict[str, Any]:
+        """What tells the images from any others, plain data."""
+        settings = {name: getattr(self.data, name) for name in DATA}
+        return {"data": settings, "part": self.part, "images": len(source), FINGERPRINT: source.fingerprint}
 
 
 def require_fit(model: SiT, source: Source) -> None:
@@ -123,12 +152,6 @@ def spread(count: int | None, source: Source) -> list[int]:
     """The indices of that many images, spread evenly over all; None is all."""
     wanted = min(count or len(source), len(source))
     return [int(index) for index in np.linspace(0, len(source) - 1, wanted).round()]
-
-
-def identity_of_images(data: DataConfig, source: Source) -> dict[str, Any]:
-    """What tells the images of ``Trained.unflipped`` from any others, plain data."""
-    settings = {name: getattr(data, name) for name in DATA}
-    return {"data": settings, "images": len(source), FINGERPRINT: source.fingerprint}
 
 
 def identity(field: Field) -> dict[str, Any]:

@@ -1,9 +1,11 @@
 """The log-likelihood of many images, as a user measures it: beside log_likelihood called on all of them at once."""
 
+import dataclasses
 import json
 import math
 import os
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,8 +17,11 @@ import interpolants as ip
 from examples.likelihood import figures
 from models import create_model
 from training import Field, log_likelihood
+from training.checkpoint import CheckpointError, latest, load_field
+from training.config import Config, DataConfig, ModelConfig, TrainingConfig
 from training.data import digits
 from training.shards import SETTINGS, ArrayShards
+from training.trainer import Trainer
 
 COUNT = 26
 CHOSEN = [round(k * 363 / (COUNT - 1)) for k in range(COUNT)]
@@ -39,7 +44,7 @@ def network(tmp_path_factory):
 def flags(network, output, *others):
     """Of the held-out digits, in three shards."""
     return (
-        f"--pretrained={network}", f"--output={output}", "--device=cpu", "--data.split=heldout",
+        f"--pretrained={network}", f"--output={output}", "--device=cpu", "--part=heldout",
         f"--likelihood.count={COUNT}", "--likelihood.batch_size=10", "--likelihood.seed=5",
         "--likelihood.method=heun2", "--likelihood.num_steps=3", *others,
     )  # fmt: skip
@@ -128,7 +133,7 @@ def test_the_divergence_may_be_exact(network, tmp_path):
 
 
 def test_the_training_digits_are_others(network, tmp_path):
-    few = ("--data.split=train", "--likelihood.count=3")
+    few = ("--part=train", "--likelihood.count=3")
     assert call("likelihood.py", *flags(network, tmp_path, *few)) == 0
     images, labels = digits("train")
     chosen = [0, 716, 1432]
@@ -152,7 +157,10 @@ def folder(tmp_path):
 
 
 def of_folder(network, images, output):
-    data = ("--data.name=folder", f"--data.source={images}", "--model.in_channels=3", "--likelihood.count=null")
+    data = (
+        "--data.name=folder", f"--data.source={images}", "--model.in_channels=3", "--likelihood.count=null",
+        "--part=train",
+    )  # fmt: skip
     return flags(network, output, *data)
 
 
@@ -182,6 +190,47 @@ def test_an_image_that_cannot_be_read_is_named(folder, tmp_path, capsys):
     assert call("likelihood.py", *of_folder(network, folder[0], tmp_path / "measured")) == 2
     assert f"error: data: each image must be readable, and is not: {broken}: " in capsys.readouterr().err
     assert not list((tmp_path / "measured").glob("*.npy"))
+
+
+# A run that held out some
+
+
+@pytest.fixture
+def trained(folder, tmp_path):
+    """A run on the images 0, 1 and 2: of the numbers 0 to 3 the checksum of 3 is the least."""
+    data = DataConfig(name="folder", source=str(folder[0]), held_out=0.25, batch_size=2)
+    model = ModelConfig("SiT-N/8", in_channels=3, num_classes=2)
+    config = Config(run=str(tmp_path / "run"), device="cpu", data=data, model=model, training=TrainingConfig(steps=2))
+    assert Trainer(config).fit()
+    assert latest(config.run).meta["data"]["count"] == 3
+    return config
+
+
+def of_run(trained, *others):
+    method = ("--likelihood.method=heun2", "--likelihood.num_steps=3", "--device=cpu")
+    return (f"--run={trained.run}", f"--output={trained.run}-measured", "--part=heldout", *method, *others)
+
+
+def test_what_a_run_held_out_is_measured(folder, trained):
+    assert call("likelihood.py", *of_run(trained)) == 0
+    settings = {"probes": 4, "method": "heun2", "num_steps": 3}
+    expected = log_likelihood(load_field(trained.run), folder[1][3:], y=1, **settings)
+    for got, values in zip(rows_of(Path(f"{trained.run}-measured")).T, expected, strict=True):
+        np.testing.assert_allclose(got, values.numpy(), rtol=1e-4, atol=1e-4)
+
+
+def test_what_was_trained_on_does_not_pass_for_held_out(trained, capsys):
+    assert call("likelihood.py", *of_run(trained, "--data.held_out=0.5")) == 2
+    assert "the run was begun with other data: class 'a' had 2 examples, has 1" in capsys.readouterr().err
+    assert call("likelihood.py", *of_run(trained, "--data.held_out=null")) == 2
+    assert "the run was begun with other data: class 'b' had 1 examples, has 2" in capsys.readouterr().err
+
+
+def test_a_run_goes_on_with_what_it_held_out(trained):
+    more = dataclasses.replace(trained, training=TrainingConfig(steps=3))
+    with pytest.raises(CheckpointError, match=r"data.held_out was 0.25, is 0.5"):
+        Trainer(dataclasses.replace(more, data=dataclasses.replace(trained.data, held_out=0.5)))
+    assert Trainer(more).fit()
 
 
 # Whoever measures it
@@ -228,13 +277,18 @@ def test_a_signal_ends_it_and_the_same_command_resumes(network, measured, tmp_pa
         (("--likelihood.seed=6",), "was begun with other settings: likelihood.seed was 5, is 6. Restore them"),
         (("--likelihood.count=27",), "likelihood.count was 26, is 27."),
         (
-            ("--data.split=train",),
-            "data.split was 'heldout', is 'train'; images was 364, is 1433; class '0' had 36 examples, has 142;",
+            ("--part=train",),
+            "images was 364, is 1433; part was 'heldout', is 'train'; class '0' had 36 examples, has 142;",
         ),
         (("--likelihood.batch_size=0",), "config: likelihood.batch_size must be at least 1, got 0."),
         (("--likelihood.count=0",), "config: likelihood.count must be at least 1, got 0."),
         (("--likelihood.probs=3",), "config: there is no setting 'likelihood.probs'. Nearest: 'likelihood.probes'."),
-        (("--data.split=test",), "digits: split must be 'train' or 'heldout', got 'test'."),
+        (
+            ("--data.split=test",),
+            "config: data.split must be train, for data.name digits: what is held out is measured",
+        ),
+        (("--part=test",), "config: part must be one of train, heldout, got 'test'."),
+        (("--data.held_out=0.1",), "config: data.held_out must be null for digits, which hold out a fifth, got 0.1."),
     ],
 )
 def test_a_mistake_is_one_clear_line(network, measured, others, message, capsys):

@@ -33,7 +33,7 @@ def network(tmp_path_factory):
 def flags(network, output, *others):
     """Of the held-out digits, in three shards."""
     return (
-        f"--pretrained={network}", f"--output={output}", "--device=cpu", "--data.split=heldout", f"--count={COUNT}",
+        f"--pretrained={network}", f"--output={output}", "--device=cpu", "--part=heldout", f"--count={COUNT}",
         "--sampling.batch_size=3", "--sampling.ode.rtol=1e-6", "--sampling.guidance_scale=2", *others,
     )  # fmt: skip
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from training.data import Digits, HubImages, ImageFolder, Steps, digits
+from training.data import Digits, HubImages, ImageFolder, Steps, digits, held_out
 from training.fingerprint import changes, fingerprint
 from training.order import ShuffledBatches, derived_seed
 
@@ -85,6 +85,60 @@ def test_derived_seeds_differ_by_seed_purpose_and_index():
         for index in range(4)
     }
     assert len(seeds) == 36
+
+
+# Parts
+
+
+def test_the_examples_held_out_are_those_of_the_least_checksums():
+    """By sha256sum, the numbers 0 to 9 come in the order 9, 8, 4, 3, ..."""
+    assert np.flatnonzero(held_out(10, 0.1)).tolist() == [9]
+    assert np.flatnonzero(held_out(10, 0.4)).tolist() == [3, 4, 8, 9]
+    assert np.flatnonzero(held_out(10, 0.33)).tolist() == [4, 8, 9]
+    shares = [held_out(1000, share) for share in (0.05, 0.2, 0.5)]
+    assert [part.sum() for part in shares] == [50, 200, 500]
+    assert not (shares[0] & ~shares[1]).any()
+    assert not (shares[1] & ~shares[2]).any()
+
+
+@pytest.mark.parametrize("share", [0.01, 0.99, 1.0, 0.0])
+def test_a_share_of_none_or_of_all_is_refused(share):
+    with pytest.raises(ValueError, match=r"data.held_out must be a share of the 10 examples that leaves some, got"):
+        held_out(10, share)
+
+
+def test_no_part_is_held_out_of_data_without_one(folder):
+    source = ImageFolder(folder, 8)
+    assert source.part("train", None) is source
+    with pytest.raises(ValueError, match=r"data.held_out must be the share that was held out from the training"):
+        source.part("heldout", None)
+
+
+@pytest.mark.filterwarnings("ignore:data. no class, as no image is in it. parquet")
+@pytest.mark.parametrize("kind", ["folder", "table"])
+def test_the_parts_of_a_source_are_all_of_it_and_have_nothing_in_common(kind, folder, table):
+    """Of the numbers 0 to 5 the checksums of 4 and 3 are the least."""
+    whole = ImageFolder(folder, 8, flip=False) if kind == "folder" else HubImages(table, 8, flip=False)
+    prints = [whole.fingerprint]
+    for name, numbers in (("train", [0, 1, 2, 12]), ("heldout", [10, 11])):
+        source = whole.part(name, 1 / 3)
+        got = source.batch(range(len(source)), seeds(len(source)))
+        assert torch.equal(got.data, expected(numbers))
+        assert got.labels.tolist() == [n // 10 for n in numbers]
+        assert (source.num_classes, source.classes) == (2, ["a", "b"])
+        assert source.fingerprint["count"] == len(numbers)
+        prints.append(source.fingerprint)
+        assert str(source.name_of(len(source) - 1)) == str(whole.name_of(5 if name == "train" else 4))
+    assert changes(prints[0], prints[1]) == ["class 'b' had 3 examples, has 1"]
+    assert len(whole) == 6
+    assert whole.fingerprint == prints[0]
+
+
+def test_nothing_held_out_stands_in_for_what_cannot_be_read(folder):
+    source = ImageFolder(folder, 8, flip=False).part("train", 1 / 3)
+    for name in ("0.png", "1.png", "deeper/2.png"):
+        (folder / "a" / name).write_bytes(b"")
+    assert torch.equal(source.batch([0, 1, 2, 3], seeds(4)).data, expected([12] * 4))
 
 
 # Images

@@ -118,9 +118,22 @@ def test_the_images_of_a_run_are_cropped_as_it_crops_them_and_the_damaged_left_o
 def test_the_digits_are_those_that_are_trained_on(tmp_path):
     file = tmp_path / "digits.yaml"
     file.write_text("seed: 1\n")
-    found = whole(open_images(file), 500)
-    expected = ((digits("train")[0] + 1) * 127.5).round().byte().expand(-1, 3, -1, -1)
-    assert torch.equal(found, expected)
+    for part in ("train", "heldout"):
+        found = open_images(file, part)
+        expected = ((digits(part)[0] + 1) * 127.5).round().byte().expand(-1, 3, -1, -1)
+        assert torch.equal(whole(found, 500), expected)
+        assert found.name == str(file) + ("" if part == "train" else ", heldout")
+
+
+def test_the_part_of_a_run_that_was_held_out(tmp_path):
+    """Of the numbers 0 to 6 the checksums of 4 and 3 are the least."""
+    images = pixels()
+    save_folder(tmp_path / "data", images)
+    file = save_config(tmp_path, name="folder", source=str(tmp_path / "data"), held_out=0.3)
+    assert torch.equal(whole(open_images(file, "heldout")), planes(images[[3, 4], :4]))
+    assert torch.equal(whole(open_images(file)), planes(images[[0, 1, 2, 5, 6], :4]))
+    with pytest.raises(ValueError, match=r"data: part must be train where the images are not those of a run's .yaml"):
+        open_images(tmp_path / "data", "heldout")
 
 
 @pytest.mark.parametrize(

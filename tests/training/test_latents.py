@@ -84,6 +84,22 @@ def test_images_left_out_are_listed(folder):
     assert unreadable[0] == {"index": 1, "name": "image 1", "error": "OSError"}
 
 
+def test_a_part_has_its_own_posteriors_labels_and_fingerprint(folder):
+    """Of the numbers 0 to 4 the checksums of 4 and 3 are the least."""
+    whole, seen = Latents(folder, flip=False), []
+    before = whole.fingerprint
+    for name, places in (("train", [0, 1, 2]), ("heldout", [3, 4])):
+        part = whole.part(name, 0.4)
+        assert part.labels.tolist() == [KEPT[place] % 3 for place in places]
+        drawn = part.batch(range(len(part)), seeds(len(places)))
+        expected = whole.batch(places, seeds(len(places)))
+        assert torch.equal(drawn.data, expected.data)
+        assert torch.equal(drawn.labels, expected.labels)
+        seen.append(part.fingerprint["sha256"])
+    assert len({before["sha256"], *seen}) == 3
+    assert (len(whole), whole.fingerprint) == (5, before)
+
+
 def test_draws_have_the_moments_of_the_posterior(folder):
     """Standard errors of 20,000 draws: std / 141 of a mean, std / 200 of a std; the bounds are five of them."""
     count, index = 20_000, 3
