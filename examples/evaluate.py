@@ -174,7 +174,7 @@ def about(samples: FeatureSet, reference: FeatureSet) -> dict[str, Any]:
         }
         for name, features in (("samples", samples), ("reference", reference))
     }
-    facts["extractor"] = {"name": samples.extractor, "sha256": samples.extractor_sha256}
+    facts["extractor"] = {"name": samples.extractor, "sha256": samples.extractor_sha256, "space": samples.space}
     return facts
 
 
@@ -204,7 +204,8 @@ def table(figures: list[Figure], left_out: dict[str, str], facts: dict[str, Any]
         damaged = f", {of['unreadable']:,} more cannot be read" if of["unreadable"] else ""
         count = "" if of["count"] is None else f", {of['count']:,} images"
         lines.append(f"{name}: {of['source']}{count}{damaged}, SHA-256 {of['sha256'][:16]}")
-    lines.append(f"extractor: {facts['extractor']['name']}, SHA-256 {facts['extractor']['sha256'][:16]}")
+    of, space = facts["extractor"], facts["extractor"]["space"]
+    lines.append(f"extractor: {of['name']}{f', {space}' if space else ''}, SHA-256 {of['sha256'][:16]}")
     return "\n".join(lines)
 
 

@@ -15,14 +15,43 @@ from torch import Tensor
 from training.hub import sha256
 from training.image_sets import ImageSet
 from training.images import to_unit_range
+from training.metrics import require_probabilities
 from training.moments import FeatureStatistics, Gaussian
 from training.progress import progress
 
 OUTPUTS: Final = ("pool", "spatial", "probabilities")
 """Features; those that still tell places apart, for sFID; and probabilities of classes, for the inception score."""
 
+SPACES: Final = ("inception", "clip")
+"""Features that figures are named by: FID, sFID, KID and the inception score are of Inception's, CMMD of CLIP's."""
+
 SPATIAL_CHANNELS: Final = 7
 """Of the 192 of a layer on 17 x 17 places, so that about as many features are left as after the pooling: 2,023."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """A network that is published in a file.
+
+    Attributes:
+        url: Where its authors offer it.
+        sha256: Of the file.
+        space: Of its features, one of SPACES.
+    """
+
+    url: str
+    sha256: str
+    space: str
+
+
+PUBLISHED: Final = {
+    "inception-2015-12-05.pt": Published(
+        "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/inception-2015-12-05.pt",
+        "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4",
+        "inception",
+    ),
+}
+"""By the names of the files. NVIDIA publishes no checksum: it is that of k_diffusion/evaluation.py in k-diffusion."""
 
 
 @dataclass(frozen=True)
@@ -33,18 +62,30 @@ class Extractor:
         name: As the user gave it.
         sha256: What the features depend on.
         outputs: From uint8 images, (n, 3, H, W), to some of OUTPUTS, each (n, ...).
+        space: What the features are, one of SPACES; None is anything else.
+
+    Raises:
+        ValueError: If the space is none of these.
     """
 
     name: str
     sha256: str
     outputs: Callable[[Tensor], Mapping[str, Tensor]]
+    space: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.space not in (None, *SPACES):
+            raise ValueError(
+                f"extractor {self.name}: space must be one of {', '.join(SPACES)}, or None, got {self.space!r}."
+            )
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> dict[str, Tensor]:
         """The outputs of images as vectors, each (n, width).
 
         Raises:
-            ValueError: If there are others, or not as many as images.
+            TypeError: If they are no tensors of floating point.
+            ValueError: If there are others, not as many as images, or probabilities that are none.
         """
         with torch.backends.cudnn.flags(allow_tf32=False):
             found = self.outputs(images)
@@ -54,11 +95,16 @@ class Extractor:
                 f"{', '.join(found) or 'none'}."
             )
         for name, value in found.items():
+            if not (isinstance(value, Tensor) and value.is_floating_point()):
+                got = value.dtype if isinstance(value, Tensor) else type(value).__name__
+                raise TypeError(f"extractor {self.name}: {name} must be a tensor of floating point, got {got}.")
             if value.ndim < 2 or len(value) != len(images):
                 raise ValueError(
                     f"extractor {self.name}: {name} must have shape ({len(images)}, ...) for as many images, got "
                     f"{tuple(value.shape)}."
                 )
+        if "probabilities" in found:
+            require_probabilities(f"extractor {self.name}", found["probabilities"])
         return {name: value.flatten(1) for name, value in found.items()}
 
 
@@ -95,9 +141,17 @@ def torch_script(file: Path, device: torch.device | str = "cpu") -> Extractor:
     inception score has them; ``layers`` up to ``mixed_6.conv`` give spatial features, of images resized as TensorFlow 1
     did: the first 7 channels, the last index that of the channel, as in the statistics of ADM.
 
+    Its string ``space``, where it has one, says what the features are, one of SPACES.
+
     Raises:
-        ValueError: If it is no such file.
+        ValueError: If it is no such file, or not the published one whose name it has.
     """
+    digest, published = sha256(file), PUBLISHED.get(file.name)
+    if published is not None and published.sha256 != digest:
+        raise ValueError(
+            f"extractor: {file} must be the published file of that name, SHA-256 {published.sha256}, got {digest}. "
+            f"Fetch it again from {published.url}. If it is a network of your own, rename it."
+        )
     try:
         network = torch.jit.load(file, map_location=device).eval()  # type: ignore[no-untyped-call]
     except (RuntimeError, ValueError) as error:
@@ -116,7 +170,8 @@ def torch_script(file: Path, device: torch.device | str = "cpu") -> Extractor:
             found["spatial"] = _spatial(layers, images)
         return found
 
-    return Extractor(str(file), sha256(file), outputs)
+    spaces = {each.sha256: each.space for each in PUBLISHED.values()}
+    return Extractor(str(file), digest, outputs, spaces.get(digest, getattr(network, "space", None)))
 
 
 def _spatial(layers: Mapping[str, Any], images: Tensor) -> Tensor:
@@ -140,9 +195,10 @@ def _resized(images: Tensor, size: int = 299) -> Tensor:
 def function(name: str) -> Extractor:
     """A function of yours, module:function.
 
-    It takes uint8 images, (n, 3, H, W), on the device where all is computed, and gives features, (n, d), or a mapping
-    with some of OUTPUTS. Its attribute ``sha256``, where it has one, says what the features depend on, such as the
-    checksum of weights; else the file of the module does.
+    It takes uint8 images, (n, 3, H, W), on the device where all is computed, and gives features, (n, ...), or a mapping
+    with "pool" and others of OUTPUTS, all of floating point. Its attribute ``sha256``, where it has one, says what the
+    features depend on, such as the checksum of weights; else the file of the module does. Its attribute ``space``,
+    where it has one, says what they are, one of SPACES.
 
     Raises:
         ValueError: If there is no such function.
@@ -159,7 +215,7 @@ def function(name: str) -> Extractor:
         return found if isinstance(found, Mapping) else {"pool": found}
 
     digest = getattr(call, "sha256", None) or sha256(Path(str(module.__file__)))
-    return Extractor(name, digest, outputs)
+    return Extractor(name, digest, outputs, getattr(call, "space", None))
 
 
 def _digits() -> Extractor:
@@ -186,6 +242,7 @@ class FeatureSet:
     Attributes:
         source, source_sha256: The images.
         extractor, extractor_sha256: What made the features; None where nobody says.
+        space: What the features are, one of SPACES; None is anything else.
         gaussians: Mean and covariance of "pool" and, where there are such, "spatial", of all images.
         rows: Of OUTPUTS, float32, each (N, width), of all images or of some that are spread over them; may be empty.
         unreadable: Images that were left out.
@@ -198,6 +255,7 @@ class FeatureSet:
     gaussians: Mapping[str, Gaussian]
     rows: Mapping[str, Tensor]
     unreadable: int = 0
+    space: str | None = None
 
     @property
     def count(self) -> int:
@@ -257,6 +315,7 @@ def extract(
         {name: each.gaussian().to("cpu") for name, each in statistics.items()},
         {name: torch.cat(part) for name, part in parts.items()},
         unreadable,
+        extractor.space,
     )
 
 

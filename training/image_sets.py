@@ -6,8 +6,10 @@ import hashlib
 import json
 import os
 import zipfile
+import zlib
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -227,10 +229,16 @@ def keys(file: Path) -> list[str]:
     Raises:
         ValueError: If it cannot be read.
     """
+    with reading_npz(file), zipfile.ZipFile(file) as archive:
+        return [name.removesuffix(".npy") for name in archive.namelist()]
+
+
+@contextmanager
+def reading_npz(file: Path) -> Iterator[None]:
+    """Within it what cannot be read, as the file is gone or damaged, is a ValueError."""
     try:
-        with zipfile.ZipFile(file) as archive:
-            return [name.removesuffix(".npy") for name in archive.namelist()]
-    except (OSError, zipfile.BadZipFile) as error:
+        yield
+    except (OSError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{file}: must be an .npz, and cannot be read: {error}.") from None
 
 
@@ -261,7 +269,7 @@ def _array(file: Path) -> NDArray[Any]:
     found = keys(file)
     if ARRAY not in found:
         raise ValueError(f"{file}: must hold images as {ARRAY}, got {', '.join(found)}.")
-    with zipfile.ZipFile(file) as archive, archive.open(f"{ARRAY}.npy") as stream:
+    with reading_npz(file), zipfile.ZipFile(file) as archive, archive.open(f"{ARRAY}.npy") as stream:
         entry = archive.getinfo(f"{ARRAY}.npy")
         version = np.lib.format.read_magic(stream)
         read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0

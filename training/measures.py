@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Final
 
 import torch
@@ -62,6 +61,10 @@ class Comparison:
         """Of the samples."""
         return self.samples.rows[output].to(self.device)
 
+    def named(self, label: str, of_inception: str) -> str:
+        """What a figure is called: names that the literature gives are for the features of Inception alone."""
+        return of_inception if self.samples.space == "inception" else label
+
     def pair(self) -> tuple[Tensor, Tensor]:
         """Features of the samples, and of the reference."""
         return self.rows("pool"), self.reference.rows["pool"].to(self.device)
@@ -109,6 +112,8 @@ def missing(group: str, samples: FeatureSet, reference: FeatureSet) -> str | Non
         if "spatial" not in samples.rows:
             return "the extractor gives no spatial features"
         return None if "spatial" in reference.gaussians else "the reference has no spatial features"
+    if group == "cmmd" and samples.space != "clip":
+        return "it is of CLIP's features, and the extractor does not say that these are"
     if "pool" not in reference.rows:
         return "the reference has no images, but moments alone"
     if group == "neighbours" and min(samples.count, len(reference.rows["pool"])) <= NEIGHBOURS:
@@ -117,7 +122,7 @@ def missing(group: str, samples: FeatureSet, reference: FeatureSet) -> str | Non
 
 
 def _frechet(c: Comparison) -> Iterator[Figure]:
-    figure, statistic = _distance(c, "pool", "frechet", "Frechet distance (FID)")
+    figure, statistic = _distance(c, "pool", "frechet", c.named("Frechet distance", "Frechet distance (FID)"))
     yield figure
     width, part = len(c.reference.gaussians["pool"].mu), c.samples.count // max(PARTS)
     if part < 2:
@@ -129,7 +134,8 @@ def _frechet(c: Comparison) -> Iterator[Figure]:
 
 
 def _spatial(c: Comparison) -> Iterator[Figure]:
-    yield _distance(c, "spatial", "spatial", "spatial Frechet distance (sFID)")[0]
+    label = c.named("spatial Frechet distance", "spatial Frechet distance (sFID)")
+    yield _distance(c, "spatial", "spatial", label)[0]
 
 
 def _distance(c: Comparison, output: str, name: str, label: str) -> tuple[Figure, Statistic]:
@@ -150,12 +156,18 @@ def _inception(c: Comparison) -> Iterator[Figure]:
     for name, splits, more in (("inception_score", SPLITS, f"{SPLITS} parts"), ("inception_score_whole", 1, "in one")):
         if splits <= len(probabilities):
             found = c.bootstrap(inception_score(probabilities, splits=splits))
-            yield Figure(name, f"inception score, {more}", found, 50_000, None)
+            yield Figure(name, f"{c.named('classifier', 'inception')} score, {more}", found, 50_000, None)
 
 
-def _kernel(name: str, label: str, usual: int, distance: Callable[..., Statistic], c: Comparison) -> Iterator[Figure]:
+def _kid(c: Comparison) -> Iterator[Figure]:
     samples, reference = c.pair()
-    yield Figure(name, label, c.bootstrap(distance(samples, reference)), usual, len(reference))
+    label = c.named("kernel distance", "kernel distance (KID)")
+    yield Figure("kid", label, c.bootstrap(kid(samples, reference)), 50_000, len(reference))
+
+
+def _cmmd(c: Comparison) -> Iterator[Figure]:
+    samples, reference = c.pair()
+    yield Figure("cmmd", "CMMD", c.bootstrap(cmmd(samples, reference)), 30_000, len(reference))
 
 
 def _neighbours(c: Comparison) -> Iterator[Figure]:
@@ -172,8 +184,8 @@ GROUPS: Final[dict[str, Callable[[Comparison], Iterator[Figure]]]] = {
     "frechet": _frechet,
     "spatial": _spatial,
     "inception": _inception,
-    "kid": partial(_kernel, "kid", "kernel distance (KID)", 50_000, kid),
-    "cmmd": partial(_kernel, "cmmd", "CMMD, where features are CLIP's", 30_000, cmmd),
+    "kid": _kid,
+    "cmmd": _cmmd,
     "neighbours": _neighbours,
 }
 """Figures that are computed together, by the name of the group."""

@@ -38,12 +38,8 @@ def inception_score(probabilities: Tensor, *, splits: int = 1) -> Statistic:
 
     Source: Salimans et al. (2016), arXiv:1606.03498.
     """
+    require_probabilities("inception_score", probabilities)
     p = probabilities.detach().double()
-    if p.ndim != 2 or not bool((p >= 0).all()) or not bool(((p.sum(1) - 1).abs() < 1e-3).all()):
-        raise ValueError(
-            f"inception_score: probabilities must be >= 0 with rows that sum to 1, shape (N, classes), got others of "
-            f"shape {tuple(p.shape)}. Of logits take logits.softmax(1)."
-        )
     if not 1 <= splits <= len(p):
         raise ValueError(f"inception_score: splits must be 1 to {len(p)}, the number of samples, got {splits}.")
     entropies = torch.special.entr(p).sum(1)
@@ -57,6 +53,15 @@ def inception_score(probabilities: Tensor, *, splits: int = 1) -> Statistic:
         return torch.stack(scores, 1)
 
     return Statistic(len(p), values, p.device)
+
+
+def require_probabilities(where: str, p: Tensor) -> None:
+    """Raise ValueError unless p, shape (N, classes), are probabilities, to 0.001."""
+    if p.ndim != 2 or not bool((p >= 0).all()) or not bool(((p.double().sum(1) - 1).abs() < 1e-3).all()):
+        raise ValueError(
+            f"{where}: probabilities must be >= 0 with rows that sum to 1, shape (N, classes), got others of shape "
+            f"{tuple(p.shape)}. Of logits take logits.softmax(1)."
+        )
 
 
 # Kernel distances

@@ -14,7 +14,7 @@ from torch import Tensor
 from training.features import Extractor, FeatureSet, extract
 from training.files import write_file
 from training.hub import sha256
-from training.image_sets import ARRAY, ImageSet, keys
+from training.image_sets import ARRAY, ImageSet, keys, reading_npz
 from training.moments import Gaussian
 
 MOMENTS: Final = {"pool": ("mu", "sigma", "n"), "spatial": ("mu_s", "sigma_s", "n_s")}
@@ -25,7 +25,7 @@ FORMAT: Final = 1
 
 def save(file: Path, features: FeatureSet) -> None:
     """Write moments, rows and where they are from to an ``.npz``, whole or not at all."""
-    plain = ("source", "source_sha256", "extractor", "extractor_sha256", "unreadable")
+    plain = ("source", "source_sha256", "extractor", "extractor_sha256", "unreadable", "space")
     contents: dict[str, Any] = {name: value for name in plain if (value := getattr(features, name)) is not None}
     for name, gaussian in features.gaussians.items():
         mu, sigma, count = MOMENTS[name]
@@ -44,13 +44,15 @@ def load(file: Path) -> FeatureSet:
         ValueError: If there are no moments, or they are not finite, or of other shapes.
     """
     names = [name for name in keys(file) if name != ARRAY]
-    with np.load(file, allow_pickle=False) as content:
+    with reading_npz(file), np.load(file, allow_pickle=False) as content:
         found = {name: content[name] for name in names}
     gaussians = {name: _gaussian(file, found, *keys_of) for name, keys_of in MOMENTS.items() if keys_of[0] in found}
     if "pool" not in gaussians:
         raise ValueError(f"{file}: must hold mu and sigma, got {', '.join(names) or 'none'}.")
     said = {
-        name: str(found[name]) for name in ("source", "source_sha256", "extractor", "extractor_sha256") if name in found
+        name: str(found[name])
+        for name in ("source", "source_sha256", "extractor", "extractor_sha256", "space")
+        if name in found
     }
     return FeatureSet(
         source=said.get("source", str(file)),
@@ -60,6 +62,7 @@ def load(file: Path) -> FeatureSet:
         gaussians=gaussians,
         rows={name.removeprefix("rows_"): torch.from_numpy(found[name]) for name in names if name.startswith("rows_")},
         unreadable=int(found.get("unreadable", 0)),
+        space=said.get("space"),
     )
 
 

@@ -77,13 +77,49 @@ def test_samples_of_digits_beside_those_of_the_training(place, capfd):
         frechet(features(array[..., :1]), features(to_pixels(real))), rel=1e-5
     )
     assert figures["frechet"]["low"] < figures["frechet"]["value"] < figures["frechet"]["high"]
-    assert {"kid", "cmmd", "precision", "recall", "density", "coverage"} <= figures.keys()
-    assert set(found["left_out"]) == {"spatial", "inception"}
+    assert {"kid", "precision", "recall", "density", "coverage"} <= figures.keys()
+    assert set(found["left_out"]) == {"spatial", "inception", "cmmd"}
     assert (found["samples"]["count"], found["reference"]["count"]) == (300, len(real))
     printed = capfd.readouterr().out
     assert "50,000 samples are usual" in printed
     assert "left out: spatial, as the extractor gives no spatial features" in printed
     assert f"{figures['frechet']['value']:.5g}" in printed
+
+
+def test_figures_have_the_names_of_their_features(place):
+    """FID, KID and the inception score are of Inception, CMMD of CLIP; of others they are distances and scores."""
+    write_samples(place / "samples.npz", count=30)
+    with open(place / f"of_{place.name}.py", "a") as module:
+        for space in ("inception", "clip"):
+            module.write(f"def {space}(x): return {{'pool': means(x), 'probabilities': means(x).softmax(1)}}\n")
+            module.write(f"{space}.space = '{space}'\n")
+    labels = {}
+    for name in ("means", "inception", "clip"):
+        found = measured(
+            "--samples=samples.npz", "--reference=samples.npz", f"--extractor=of_{place.name}:{name}", "--replicates=0"
+        )
+        labels[name] = {key: figure["label"] for key, figure in found["figures"].items()}
+        assert found["extractor"]["space"] == (None if name == "means" else name)
+        assert ("cmmd" in found["left_out"]) == (name != "clip")
+    assert [labels[name]["frechet"] for name in labels] == [
+        "Frechet distance", "Frechet distance (FID)", "Frechet distance"
+    ]  # fmt: skip
+    assert [labels[name]["kid"] for name in labels] == ["kernel distance", "kernel distance (KID)", "kernel distance"]
+    assert labels["inception"]["inception_score_whole"] == "inception score, in one"
+    assert labels["clip"]["inception_score_whole"] == "classifier score, in one"
+    assert labels["clip"]["cmmd"] == "CMMD"
+
+
+def test_held_out_digits_are_what_samples_are_at_best(place, capfd):
+    flags = (f"--samples={REAL}", f"--reference={REAL}", "--extractor=digits", "--replicates=0")
+    assert call("evaluate.py", *flags, "--samples_part=heldout", "--output=best.json", "--device=cpu") == 0
+    found = json.loads((place / "best.json").read_text())
+    assert [found[name]["count"] for name in ("samples", "reference")] == [364, 1433]
+    assert found["samples"]["source"] == f"{REAL}, heldout"
+    assert found["figures"]["frechet"]["value"] > 0
+    write_samples(place / "samples.npz", count=30)
+    flags = (*flags[1:], "--samples=samples.npz", "--samples_part=heldout")
+    assert "samples.npz: part must be train where the images are not those of a run's .yaml" in refused(capfd, *flags)
 
 
 def test_statistics_of_another_program_are_a_reference(place):

@@ -1,7 +1,9 @@
 """Extractors as their networks are called by hand, and features of many images as of all at once."""
 
+import dataclasses
 import hashlib
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from torch import nn
 
 from training.data import digits
 from training.evaluation import DigitsClassifier
-from training.features import extract, load_extractor, widths
+from training.features import PUBLISHED, extract, load_extractor, widths
 from training.image_sets import ArrayImages, open_images
 
 
@@ -125,6 +127,13 @@ def module(tmp_path, monkeypatch):
         "def both(x): return {'pool': plain(x), 'probabilities': plain(x).softmax(1)}\n"
         "def known(x): return plain(x)\n"
         "known.sha256 = 'of the weights'\n"
+        "def of_clip(x): return plain(x)\n"
+        "of_clip.space = 'clip'\n"
+        "def of_vgg(x): return plain(x)\n"
+        "of_vgg.space = 'vgg'\n"
+        "def arrays(x): return plain(x).numpy()\n"
+        "def whole(x): return x.sum((2, 3))\n"
+        "def logits(x): return {'pool': plain(x), 'probabilities': plain(x)}\n"
         "def wrong(x): return {'pooled': plain(x)}\n"
         "def few(x): return plain(x)[1:]\n"
         "def nan(x): return torch.where(x[:, :, 0, 0] == 7, torch.nan, plain(x))\n"
@@ -147,6 +156,60 @@ def test_outputs_of_other_names_or_numbers_are_refused(module):
         load_extractor("of_a_user:wrong")(images())
     with pytest.raises(ValueError, match=r"pool must have shape \(5, ...\) for as many images, got \(4, 3\)"):
         load_extractor("of_a_user:few")(images())
+    with pytest.raises(TypeError, match="pool must be a tensor of floating point, got ndarray"):
+        load_extractor("of_a_user:arrays")(images())
+    with pytest.raises(TypeError, match=r"pool must be a tensor of floating point, got torch.int64"):
+        load_extractor("of_a_user:whole")(images())
+    with pytest.raises(ValueError, match=r"probabilities must be >= 0 with rows that sum to 1, .* logits.softmax"):
+        load_extractor("of_a_user:logits")(images())
+
+
+def test_what_features_are_is_what_their_extractor_says(module, tmp_path):
+    assert [load_extractor(f"of_a_user:{name}").space for name in ("plain", "of_clip")] == [None, "clip"]
+    assert load_extractor("digits").space is None
+    with pytest.raises(ValueError, match="of_a_user:of_vgg: space must be one of inception, clip, or None, got 'vgg'"):
+        load_extractor("of_a_user:of_vgg")
+
+    class Saying(nn.Module):
+        space: str
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.space = "clip"
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.float().mean(3)
+
+    torch.jit.script(Saying()).save(tmp_path / "saying.pt")
+    extractor = load_extractor(str(tmp_path / "saying.pt"))
+    assert (extractor.space, extract(extractor, image_set(images())).space) == ("clip", "clip")
+
+
+def test_a_function_sees_what_the_page_says(module):
+    """uint8 images of three channels, in no graph, as many as there are in a batch."""
+    seen = []
+    sys.modules.pop("of_a_user", None)
+    extractor = load_extractor("of_a_user:plain")
+    call = sys.modules["of_a_user"]
+    plain = call.plain
+    call.plain = lambda x: seen.append((x.dtype, tuple(x.shape), torch.is_inference_mode_enabled())) or plain(x)
+    extract(load_extractor("of_a_user:plain"), image_set(images(7)), batch_size=4)
+    assert seen == [(torch.uint8, (4, 3, 13, 10), True), (torch.uint8, (3, 3, 13, 10), True)]
+    assert extractor.sha256 == hashlib.sha256(module.read_bytes()).hexdigest()
+
+
+def test_the_published_inception_is_known_by_its_checksum(file, tmp_path, monkeypatch):
+    """Another file under its name is refused before it is loaded; under another name it is a network of one's own."""
+    name, published = "inception-2015-12-05.pt", PUBLISHED["inception-2015-12-05.pt"]
+    assert published.url.endswith(name)
+    other = tmp_path / name
+    other.write_bytes(file.read_bytes())
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    with pytest.raises(ValueError, match=f"{published.sha256}, got {digest}. Fetch it again from https:.* rename it"):
+        load_extractor(str(other))
+    assert load_extractor(str(file)).space is None
+    monkeypatch.setitem(PUBLISHED, name, dataclasses.replace(published, sha256=digest))
+    assert [load_extractor(str(each)).space for each in (other, file)] == ["inception", "inception"]
 
 
 def test_the_digits_are_seen_as_by_their_classifier():

@@ -1,6 +1,7 @@
 """Features in files: our own, and the layouts of other programs."""
 
 import dataclasses
+import zipfile
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from training.reference import cached, load, save
 def features(**changes):
     rows = torch.randn(9, 3, generator=torch.Generator().manual_seed(0))
     gaussians = {"pool": Gaussian.of(rows), "spatial": Gaussian.of(rows[:, :2])}
-    whole = FeatureSet("images/", "0a", "net.pt", "1b", gaussians, {"pool": rows}, 2)
+    whole = FeatureSet("images/", "0a", "net.pt", "1b", gaussians, {"pool": rows}, 2, "clip")
     return dataclasses.replace(whole, **changes)
 
 
@@ -23,7 +24,7 @@ def test_what_is_saved_is_loaded(tmp_path):
     before = features()
     save(tmp_path / "made" / "a.npz", before)
     after = load(tmp_path / "made" / "a.npz")
-    for name in ("source", "source_sha256", "extractor", "extractor_sha256", "unreadable"):
+    for name in ("source", "source_sha256", "extractor", "extractor_sha256", "unreadable", "space"):
         assert getattr(after, name) == getattr(before, name)
     assert after.gaussians.keys() == before.gaussians.keys()
     for name, gaussian in before.gaussians.items():
@@ -83,6 +84,26 @@ class Counting:
     def __call__(self, images):
         self.calls += 1
         return {"pool": images.float().mean((2, 3))}
+
+
+@pytest.mark.parametrize("write", [np.savez, np.savez_compressed])
+@pytest.mark.parametrize("name", ["mu", "arr_0"])
+def test_a_damaged_file_is_refused_in_a_line(tmp_path, write, name):
+    file, rng = tmp_path / "a.npz", np.random.default_rng(0)
+    arrays = {
+        "mu": rng.normal(size=500),
+        "sigma": np.eye(500),
+        "arr_0": rng.integers(256, size=(9, 8, 8, 3), dtype="u1"),
+    }
+    write(file, **arrays)
+    contents = bytearray(file.read_bytes())
+    with zipfile.ZipFile(file) as archive:
+        entry = archive.getinfo(f"{name}.npy")
+    middle = entry.header_offset + entry.compress_size // 2
+    contents[middle : middle + 4] = bytes(255 - byte for byte in contents[middle : middle + 4])
+    file.write_bytes(contents)
+    with pytest.raises(ValueError, match=r"a.npz: must be an .npz, and cannot be read"):
+        (load if name == "mu" else open_images)(file)
 
 
 def test_a_reference_is_made_once_and_again_when_anything_else_is_asked(tmp_path):
