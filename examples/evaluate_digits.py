@@ -16,7 +16,7 @@ from training.config import Config, ODEConfig, SDEConfig, run_script
 from training.data import digits
 from training.environment import commit
 from training.evaluation import DigitsClassifier, class_gaussians, nearest_distances
-from training.generate import draw, guided
+from training.generate import as_sampled, draw
 from training.moments import Gaussian, frechet_distance
 
 Row = dict[str, Any]
@@ -67,7 +67,7 @@ def main(config: Config) -> None:
     rows["real, held out"] = {"count": len(heldout), **agreement(heldout, heldout_labels), **nearest(heldout)}
 
     settings = dataclasses.replace(config.sampling, num_samples=min(500, config.sampling.num_samples))
-    field = guided(checkpoint.field(device=config.torch_device()), settings)
+    field = as_sampled(checkpoint.field(device=config.torch_device()), settings)
     many = {str(sampler): agreement(*draw(field, sampler, settings)) for sampler in SAMPLERS}
     flags = shlex.join(sys.argv[1:])
     metrics = {

@@ -25,7 +25,7 @@ from training import Field
 from training.config import ODEConfig, SDEConfig, run_script
 from training.decoder import Decoder
 from training.files import write_file
-from training.generate import draw_some, guided, labels_of
+from training.generate import as_sampled, draw_some, labels_of
 from training.precision import products, require_tf32
 from training.processes import join
 from training.settings import one_of, require_choices
@@ -119,7 +119,7 @@ def main(config: Generation) -> None:
     )
     if config.precision == "bfloat16":
         model.blocks.bfloat16()
-    field = guided(field, config.sampling)
+    field = as_sampled(field, config.sampling)
     with products(config.precision):
         complete = write_missing(images, processes, lambda shards: generate(images, shards, field, decoder, config))
     if not complete:

@@ -1,8 +1,8 @@
 """The noise that images come from: the ODE of a run from data to noise. The same command resumes, on many GPUs too.
 
 The images are those of ``data``, not flipped: what was trained on, or what ``data.held_out`` kept from it. The ODE is
-that of ``sampling.ode``, with the guidance of ``sampling``; from ``noise.npy``, shape (N, C, H, W), and ``labels.npy``
-it leads back to the images. Noise of images like those of the training has a mean square of about 1.
+that of ``sampling.ode``, with the guidance and along the path of ``sampling``; from ``noise.npy``, shape (N, C, H, W),
+and ``labels.npy`` it leads back to the images. Noise of images like those of the training has a mean square of about 1.
 
 Commands::
 
@@ -22,7 +22,7 @@ from models import SiT
 from training import Field, encode
 from training.config import run_script
 from training.data import Source
-from training.generate import guided
+from training.generate import as_sampled
 from training.images import to_unit_range
 from training.processes import join
 from training.samplers import INVERTIBLE_METHODS
@@ -60,9 +60,10 @@ class Reversal(Measuring):
 
     def settings(self, field: Field, source: Source) -> dict[str, Any]:
         """All that the noise depends on."""
-        guidance = {name: value for name, value in dataclasses.asdict(self.sampling).items() if "guidance" in name}
+        sampling = dataclasses.asdict(self.sampling)
+        used = {name: value for name, value in sampling.items() if name == "path" or "guidance" in name}
         images = self.identity_of_images(source)
-        return {**images, "ode": self.ode(), **guidance, "seed": self.sampling.seed, "network": identity(field)}
+        return {**images, "ode": self.ode(), **used, "seed": self.sampling.seed, "network": identity(field)}
 
 
 def reverse(
@@ -100,7 +101,7 @@ def main(config: Reversal) -> None:
         shape=model.input_shape,
         dtype="float32",
     )
-    field = guided(field, config.sampling)
+    field = as_sampled(field, config.sampling)
     if not write_missing(noise, processes, lambda shards: reverse(noise, shards, field, source, chosen, config)):
         return
     if processes.is_first:

@@ -25,8 +25,9 @@ from training import Field, sample_ode, sample_sde
 from training.checkpoint import Checkpoint
 from training.config import ODEConfig, SDEConfig, run_script
 from training.decoder import Decoder
+from training.fields import unwrapped
 from training.figures import sample_grid, trajectory_figure
-from training.generate import draw, guided, initial_noise, labels_of
+from training.generate import as_sampled, draw, initial_noise, labels_of
 from training.images import to_unit_range
 from training.latents import Latents
 from training.precision import products, require_tf32
@@ -68,8 +69,8 @@ def main(config: Pictures) -> None:
     """Draw, and write samples, grids and trajectories."""
     folder, settings, device = Path(config.output or config.run), config.sampling, config.torch_device()
     require_tf32(config.precision, device, "precision")
-    checkpoint, field = config.checkpoint(), guided(config.field(device), settings)
-    model = cast(SiT, field.model)
+    checkpoint, field = config.checkpoint(), as_sampled(config.field(device), settings)
+    model = cast(SiT, unwrapped(field.model))
     decode = Decoder(config, model.input_shape, device).images
     real = None if checkpoint is None else real_examples(config, decode)
     digest = identity(field)["sha256"] if checkpoint is None else checkpoint.digest
@@ -88,6 +89,7 @@ def main(config: Pictures) -> None:
                 "guidance_channels": settings.guidance_channels,
                 "classes": settings.classes,
                 "seed": settings.seed,
+                "path": field.path.to_text(),
             }
             np.savez(folder / f"samples_{kind}.npz", samples=samples, labels=labels, about=json.dumps(about))
             shown = first_of_each(labels)
@@ -127,7 +129,7 @@ def trajectory(
     columns: int = 9,
 ) -> Figure:
     """The states of the samplers, which are not official, from the same noise, one row a sample."""
-    settings, device, model = config.sampling, config.torch_device(), cast(SiT, field.model)
+    settings, device, model = config.sampling, config.torch_device(), cast(SiT, unwrapped(field.model))
     rows = range(min(10, model.num_classes or 10))
     labels = labels_of(settings, model.num_classes, rows)
     y = labels.to(device) if model.num_classes else None

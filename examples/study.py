@@ -46,7 +46,7 @@ from training.data import Digits, Source, digits
 from training.environment import commit, now
 from training.evaluation import DigitsClassifier
 from training.features import FeatureSet, load_extractor
-from training.generate import draw, guided
+from training.generate import as_sampled, draw
 from training.image_sets import SourceImages, planes
 from training.images import to_pixels, to_unit_range
 from training.metrics import Neighbourhoods
@@ -206,7 +206,7 @@ def measure(
     counter = model.register_forward_pre_hook(lambda module, inputs: calls.append(len(inputs[0])))
     started = time.perf_counter()
     sampler = settings.ode if sampling.startswith("ODE") else settings.sde
-    samples, labels = draw(guided(network, settings), sampler, settings)
+    samples, labels = draw(as_sampled(network, settings), sampler, settings)
     seconds = time.perf_counter() - started
     counter.remove()
     extractor = load_extractor(study.extractor, model.pos_embed.device)

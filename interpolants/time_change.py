@@ -35,7 +35,7 @@ from interpolants.path import Path
 from interpolants.quantities import check_quantity
 from interpolants.simplify import simplified
 
-Network = Callable[[Tensor, Tensor], Tensor]
+Network = Callable[..., Tensor]
 
 _TIME: Final = Coefficient(t)
 _INSIDE: Final = 2.0**-53  # from an end; there the derivative is taken that may be 0/0 at the end itself
@@ -159,20 +159,30 @@ class SNRMatch:
         )
 
     def predict(
-        self, network: Network, x_t: Tensor, t: Tensor | float, *, prediction: str, target: str = "velocity"
+        self,
+        network: Network,
+        x_t: Tensor,
+        t: Tensor | float,
+        *,
+        prediction: str = "velocity",
+        target: str = "velocity",
+        **condition: Any,
     ) -> Tensor:
-        """``target`` on the sampled path at (x_t, t), by one call network(x_t / c, tau).
+        """``target`` on the sampled path at (x_t, t), by one call network(x_t / c, tau, **condition).
 
         Args:
-            network: Trained on the trained path; called with a state of shape (batch, ...) and times of shape (batch,).
+            network: Trained on the trained path; called with a state of shape (batch, ...) and times of shape (batch,),
+                float32 or the wider dtype of the state.
             x_t: State on the sampled path, shape (batch, ...).
             t: Sampled time, scalar or shape (batch,).
             prediction: What the network predicts: velocity, score, noise or data.
             target: One of the same.
+            condition: What else the network takes, such as y=labels; passed on as it is.
         """
         check_quantity(prediction, "predict: prediction")
         state, tau, _ = self._matched(x_t, t)
-        output = network(state, tau.to(x_t.dtype).expand(len(x_t)))
+        dtype = torch.promote_types(x_t.dtype, torch.float32)  # bfloat16 would round 0.998 to 1
+        output = network(state, tau.to(dtype).expand(len(x_t)), **condition)
         return self.convert(output, x_t, t, source=prediction, target=target)
 
     def _matched(self, x_t: Tensor, t: Tensor | float) -> tuple[Tensor, Tensor, Tensor]:

@@ -33,6 +33,7 @@ from training.coupling import CHOICES as COUPLINGS
 from training.data import NAMES, Digits, HubImages, ImageFolder, Images, Source
 from training.ema import WIDEST
 from training.environment import CONFIG_FILE
+from training.fields import require_data_at_one
 from training.guidance import Guidance
 from training.latents import NORMALIZATIONS, Latents
 from training.objectives import InterpolantLoss
@@ -79,6 +80,11 @@ class PathText:
 
     alpha: str
     sigma: str
+
+
+def path_of(path: str | PathText) -> interpolants.Path:
+    """The path of a setting: by its name, or from text."""
+    return interpolants.by_name(path) if isinstance(path, str) else interpolants.Path(path.alpha, path.sigma)
 
 
 @dataclass(frozen=True)
@@ -434,6 +440,7 @@ class SamplingConfig:
         batch_size: Samples at a time. They do not depend on it, but for rounding, and for dopri8, fehlberg2,
             adaptive_heun, scipy_solver and official adaptive methods, whose steps are those of the whole batch.
         seed: Of the noise at t = 0 and of the SDE; and of random classes.
+        path: Along which samples are drawn, given like the path of the training; null is that one.
         classes: balanced, where sample i is of class i mod their number; random; or a list, taken in turn.
         guidance_scale: Of classifier-free guidance; 1 is none.
         guidance_interval: The times that are guided, such as [0.2, 0.8]; null is all.
@@ -445,6 +452,7 @@ class SamplingConfig:
     num_samples: int = 1000
     batch_size: int = 500
     seed: int = 0
+    path: str | PathText | None = such_as(LIBRARY, None)  # noqa: RUF009 - a dataclasses.field
     classes: tuple[int, ...] | str = such_as(CLASSES, "balanced")
     guidance_scale: float = 1.0
     guidance_interval: tuple[float, float] | None = None
@@ -459,6 +467,8 @@ class SamplingConfig:
         known = self.classes in CLASSES if isinstance(self.classes, str) else len(self.classes) > 0
         _require(known, "sampling.classes", f"{', '.join(CLASSES)}, or a list of classes", self.classes)
         self.guidance()
+        if self.path is not None:
+            require_data_at_one(path_of(self.path), "config: sampling.path")
 
     def guidance(self) -> Guidance:
         """How the network is guided."""
@@ -552,9 +562,7 @@ class Config:
 
     def interpolant(self) -> interpolants.Path:
         """The path."""
-        if isinstance(self.path, str):
-            return interpolants.by_name(self.path)
-        return interpolants.Path(self.path.alpha, self.path.sigma)
+        return path_of(self.path)
 
     def torch_device(self) -> torch.device:
         """Where to compute.
@@ -657,6 +665,7 @@ HABITS: Final[dict[str, str]] = {
     "sampling-method": "sampling.ode.method & sampling.sde.method", "atol": "sampling.ode.atol",
     "rtol": "sampling.ode.rtol", "diffusion-form": "sampling.sde.w", "diffusion-norm": "sampling.sde.w",
     "last-step": "sampling.sde.last_step", "last-step-size": "sampling.sde.interval", "path-type": "path",
+    "change-path": "sampling.path",
     "loss-weight": "space & weight", "train-eps": "time.interval",
     "sample-eps": "sampling.ode.interval & sampling.sde.interval", "weight-decay": "training.weight_decay",
     "mixed-precision": "training.precision", "tf32": "precision, training.precision",
@@ -682,8 +691,9 @@ def _one_line(message: str, keys: list[str]) -> str:
     message = " ".join(message.split())
     if found := re.search(r"Importing '(.*?)' is not allowed", message):
         return f"config: no setting may name code, got {found[1]!r}. Nothing that a configuration names is imported."
-    if 'Parser key "path"' in message:
-        return "config: path must be the name of a path, or a mapping with alpha and sigma as text and nothing else."
+    if found := re.search(r'Parser key "((?:sampling\.)?path)"', message):
+        contract = "the name of a path, or a mapping with alpha and sigma as text and nothing else"
+        return f"config: {found[1]} must be {contract}."
     for unknown in (r"unrecognized arguments: --([\w.-]+)", r"Option '([\w.-]+)' is not accepted"):
         if found := re.search(unknown, message):
             return _unknown(found[1], keys)

@@ -8,12 +8,13 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from interpolants import Coefficient, Path
+from interpolants import Coefficient, Path, match_snr
 from interpolants.coefficient import at
 from interpolants.quantities import check_quantity
 from training import hub
@@ -38,8 +39,8 @@ def as_labels(y: Labels | None, x: Tensor) -> Tensor | None:
 
 
 def unwrapped(model: object) -> object:
-    """The network within DataParallel, DistributedDataParallel and their like."""
-    while isinstance(model, nn.Module) and isinstance(getattr(model, "module", None), nn.Module):
+    """The network within DataParallel, DistributedDataParallel, OnPath and their like."""
+    while isinstance(model, nn.Module) and callable(getattr(model, "module", None)):
         model = model.module
     return model
 
@@ -230,6 +231,7 @@ class Field:
         return negative.expand_as(y)
 
     def _evaluate(self, x: Tensor, time: Tensor, y: Tensor | None) -> Tensor:
+        """The network's own prediction, unguided, for times of shape (batch,), in the dtype of x."""
         state = x.to(self.dtype or x.dtype)
         prediction = self.model(state, time) if y is None else self.model(state, time, y)
         if prediction.shape != x.shape:
@@ -278,6 +280,20 @@ class Field:
     def data(self, x: Tensor, t: Tensor | float, y: Labels | None = None) -> Tensor:
         """E[data | x_t = x], the denoised state."""
         return self.quantity("data", x, t, y)
+
+    def on(self, path: Path) -> Field:
+        """The same network along another path: it is asked at the time of equal SNR, see ``interpolants.match_snr``.
+
+        It predicts there what it was trained to; but the data in place of a velocity that has a pole on either path.
+        Times of the guidance are those of the new path.
+
+        Raises:
+            ValueError: If the path runs in the paper's time, or does not end in the data itself.
+        """
+        require_data_at_one(path, "Field.on")
+        weak = None if self._weak is None else self._weak.on(path)
+        model = OnPath(self, path)
+        return Field(model, path, model.prediction, guidance=replace(self.guidance, weak=weak))
 
     def save_pretrained(self, folder: str | os.PathLike[str], *, license: str | None = None) -> None:
         """Write the network, its path and its prediction into a folder, with a model card.
@@ -350,6 +366,33 @@ class Field:
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder, license=license)
             return hub.push(folder, repo_id, private=private, token=token, message=message)
+
+
+class OnPath(nn.Module):
+    """A network as it answers on a path that it was not trained on; see ``Field.on``.
+
+    Args:
+        field: The network on the path of its training. Its guidance is left out.
+        path: The other path.
+
+    Attributes:
+        module: The network itself.
+        prediction: What it predicts on the other path.
+    """
+
+    def __init__(self, field: Field, path: Path) -> None:
+        super().__init__()
+        self.module, self.change = field.model, match_snr(trained=field.path, sampled=path)
+        self._trained = Field(field.model, field.path, field.prediction, dtype=field.dtype)
+        self.prediction = field.prediction
+        needed = (*path.row("velocity"), *field.path.conversion("velocity", "data"))
+        if field.prediction == "velocity" and path.interval(*needed) != (0.0, 1.0):
+            self.prediction = "data"
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        """What it predicts at the state x of shape (batch, ...) and the times t of shape (batch,)."""
+        trained = self._trained
+        return self.change.predict(trained._evaluate, x, t, prediction=trained.prediction, target=self.prediction, y=y)
 
 
 def require_data_at_one(path: Path, where: str) -> None:

@@ -16,8 +16,8 @@ from torch import Tensor
 from models import SiT
 from training.adaptive import TABLEAUS
 from training.brownian import SampleNoise, stream
-from training.config import ODEConfig, SamplingConfig, SDEConfig
-from training.fields import Field
+from training.config import ODEConfig, SamplingConfig, SDEConfig, path_of
+from training.fields import Field, unwrapped
 from training.monitor import Callback
 from training.official import sample_official_ode, sample_official_sde
 from training.samplers import sample_ode, sample_sde
@@ -58,7 +58,7 @@ def draw_some(
         ValueError: If a setting does not fit the network; see also ``sample_ode`` and ``sample_sde``.
         FloatingPointError: If a sample is not finite; has its number.
     """
-    model = cast(SiT, field.model)
+    model = cast(SiT, unwrapped(field.model))
     device = model.pos_embed.device
     labels = labels_of(settings, model.num_classes, indices)
     noise = initial_noise(model.input_shape, settings.seed, indices).to(device)
@@ -148,6 +148,7 @@ def require_finite(values: Tensor, indices: Sequence[int], reason: str) -> None:
         raise FloatingPointError(f"generate: samples must be finite, and not finite are {', '.join(bad)}: {reason}")
 
 
-def guided(field: Field, settings: SamplingConfig) -> Field:
-    """The same network on its path, guided as the settings say."""
-    return Field(field.model, field.path, field.prediction, guidance=settings.guidance(), dtype=field.dtype)
+def as_sampled(field: Field, settings: SamplingConfig) -> Field:
+    """The same network, guided and along the path that the settings say."""
+    guided = Field(field.model, field.path, field.prediction, guidance=settings.guidance(), dtype=field.dtype)
+    return guided if settings.path is None else guided.on(path_of(settings.path))

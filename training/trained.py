@@ -16,7 +16,7 @@ from models import SiT
 from training.checkpoint import Checkpoint, find
 from training.config import Config
 from training.data import PARTS, Source
-from training.fields import Field
+from training.fields import Field, unwrapped
 from training.initial import is_official, load_pretrained
 from training.settings import one_of, require_choices
 from training.shards import FINGERPRINT
@@ -157,7 +157,7 @@ def spread(count: int | None, source: Source) -> list[int]:
 def identity(field: Field) -> dict[str, Any]:
     """What tells a network on its path from any other, plain data."""
     digest = sha256()
-    for name, tensor in cast(SiT, field.model).state_dict().items():
+    for name, tensor in cast(SiT, unwrapped(field.model)).state_dict().items():
         digest.update(name.encode())
         digest.update(tensor.cpu().contiguous().numpy().tobytes())
     return {"path": field.path.to_text(), "prediction": field.prediction, "sha256": digest.hexdigest()}

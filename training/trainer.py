@@ -21,6 +21,7 @@ from training.coupling import optimal_transport
 from training.data import Batch, Source, Steps
 from training.ema import WIDTH, make_averages, save_snapshot
 from training.fields import Field
+from training.generate import as_sampled
 from training.images import to_unit_range
 from training.initial import load_initial
 from training.latents import Latents
@@ -337,7 +338,7 @@ class Trainer:
         if not (self.processes.is_first or self.sharded):
             return
         model, settings, number = self.averages["ema"].module, self.config.sampling, self.config.log.samples
-        field = Field(model, self.loss.path, self.loss.prediction, guidance=settings.guidance())
+        field = as_sampled(Field(model, self.loss.path, self.loss.prediction), settings)
         classes = self.config.model.num_classes
         picture = sample_picture(
             field,

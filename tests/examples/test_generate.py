@@ -101,6 +101,23 @@ def test_a_sample_is_that_of_its_number(network, tmp_path, sampler):
     assert_equal_but_for_rounding(images_of(tmp_path), as_pixels(samples).repeat(3, axis=3))
 
 
+def test_samples_are_drawn_along_another_path(network, tmp_path):
+    """Beside match_snr by hand, guided; by an SDE, whose samples differ between paths."""
+    more = ("--sampling.path=gvp", "--sampling.guidance_scale=2", "--sampling.sde.w=sin_squared")
+    assert call("generate.py", *flags(network, tmp_path, *more, sampler="sde")) == 0
+    model, change = Field.from_pretrained(network).model, ip.match_snr(trained=ip.linear(), sampled=ip.gvp())
+
+    def moved(x, t, y):
+        return change.predict(model, x, t, y=y)
+
+    moved.null_class = model.null_class
+    field, y = Field(moved, ip.gvp(), guidance_scale=2.0), torch.arange(COUNT) % CLASSES
+    samples = sample_sde(field, noise_of((1, 8, 8)), w="sin_squared", num_steps=3, seed=3, y=y)
+    assert_equal_but_for_rounding(images_of(tmp_path), as_pixels(samples).repeat(3, axis=3))
+    kept = json.loads((tmp_path / SETTINGS).read_text())
+    assert kept["sampling"]["path"] == "gvp"
+
+
 def test_the_npz_is_in_the_layout_of_adm(drawn, capfd):
     with np.load(drawn / "samples.npz", allow_pickle=False) as content:
         assert content.files == ["arr_0", "arr_1"]

@@ -560,6 +560,29 @@ def test_states_keep_their_dtype_and_shape_and_the_network_is_called_once():
     assert torch.equal(got, state)
 
 
+def test_what_else_a_network_takes_is_passed_on_and_a_velocity_is_expected():
+    m, change = mixture(), match_snr(ip.linear(), ip.gvp())
+    x, given = torch.randn(3, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)), []
+
+    def network(state, time, y, text=None):
+        given.append((y, text))
+        return m.velocity(state, time, ip.linear())
+
+    got = change.predict(network, x, 0.4, y=[3, 1, 4], text="a cat")
+    torch.testing.assert_close(got, m.velocity(x, 0.4, ip.gvp()), rtol=1e-9, atol=1e-9)
+    assert given == [([3, 1, 4], "a cat")]
+    with pytest.raises(TypeError, match="unexpected keyword argument 'predicton'"):
+        change.predict(network, x, 0.4, y=None, predicton="noise")
+
+
+def test_a_network_in_half_precision_is_told_the_time_in_float32():
+    """bfloat16 would round tau = 0.998 to 1."""
+    times = []
+    change = match_snr(ip.linear(), ip.linear())
+    change.predict(lambda x, t: times.append(t) or x, torch.zeros(2, 3, dtype=torch.bfloat16), 0.998)
+    torch.testing.assert_close(times[0], torch.full((2,), 0.998))
+
+
 @pytest.mark.parametrize("trained", ["gvp", "cubic"])
 def test_a_time_that_is_a_number_goes_to_the_device_of_the_states_with_all_its_digits(trained):
     change = match_snr(PATHS[trained], ip.linear())

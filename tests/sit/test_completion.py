@@ -91,7 +91,8 @@ def test_bash_completes(words, expected, completed):
 @bash
 def test_every_flag_is_completed_and_none_that_there_is_not(completed):
     known = {f"--{name}" for name in flat(dataclasses.asdict(Config()))}
-    others = {"--help", "--config", "--print_config", "--path.alpha", "--path.sigma"}
+    of_paths = {f"--{path}.{name}" for path in ("path", "sampling.path") for name in ("alpha", "sigma")}
+    others = {"--help", "--config", "--print_config", *of_paths}
     assert set(completed("train", "--")) == known | others
 
 

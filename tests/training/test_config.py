@@ -429,6 +429,8 @@ def test_the_settings_of_a_run_are_read_where_no_file_is_given(tmp_path):
         ("--model SiT-XL/2", "model is a group of settings, got 'SiT-XL/2'. Did you mean --model.name SiT-XL/2?"),
         ("--data images", "data is a group of settings, got 'images'. Did you mean --data.name images?"),
         ("--model.num_classes null", "model.num_classes must be an integer, got null. 0 is none."),
+        ("--change_path gvp", "there is no setting 'change_path'. It is called 'sampling.path'."),
+        ("--sampling.path.alpha t", "sampling.path must be the name of a path, or a mapping with alpha and sigma"),
         ("--data.batch-size 3", "there is no setting 'data.batch-size'. It is called 'data.batch_size'."),
         ("--sampling-method euler", "It is called 'sampling.ode.method' or 'sampling.sde.method'."),
         ("--ckpt x.pt", "there is no setting 'ckpt'. It is called 'init'."),

@@ -26,6 +26,50 @@ def test_every_quantity_of_an_exact_network_is_the_mixtures(path, prediction):
         torch.testing.assert_close(one, getattr(m, quantity)(x[:1], 0.1, path), rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("trained", [ip.linear(), ip.vp(), ip.sub_vp()], ids=lambda p: p.name)
+@pytest.mark.parametrize("sampled", LIBRARY, ids=lambda p: p.name)
+@pytest.mark.parametrize("prediction", ip.QUANTITIES)
+def test_on_another_path_an_exact_network_is_exact(trained, sampled, prediction):
+    """At times whose SNR both paths have; the ends, which others than pure noise and data have, are not."""
+    m, field = mixture(), exact_field(trained, prediction).on(sampled)
+    assert field.path == sampled
+    assert field.prediction in (prediction, "data")
+    x, t = torch.randn(5, 2, dtype=torch.float64), torch.linspace(0.2, 0.9, 5, dtype=torch.float64)
+    for quantity in ip.QUANTITIES:
+        expected = getattr(m, quantity)(x, t, sampled)
+        torch.testing.assert_close(field.quantity(quantity, x, t), expected, rtol=1e-6, atol=1e-6)
+    for end in (0.0, 1.0):
+        assert field.predict(x, end).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("trained", "sampled", "predicted"),
+    [(ip.linear(), ip.gvp(), "velocity"), (ip.linear(), ip.vp(), "data"), (ip.gvp(), ip.linear_vp(), "data")],
+    ids=lambda value: str(getattr(value, "name", value)),
+)
+def test_a_velocity_that_has_a_pole_is_not_what_is_predicted_on_another_path(trained, sampled, predicted):
+    assert exact_field(trained, "velocity").on(sampled).prediction == predicted
+
+
+def test_on_another_path_the_network_is_the_same_one():
+    """Its parameters, its mode, its null class and its dtype; but what it is written as is that of its training."""
+    model = create_model("SiT-T/8", input_size=8, in_channels=1, num_classes=3).train()
+    field = Field(model, ip.linear(), guidance_scale=2.0, dtype=torch.float64).on(ip.gvp())
+    assert {id(p) for p in field.parameters()} == {id(p) for p in model.parameters()}
+    with field.evaluation_mode():
+        assert not any(module.training for module in model.modules())
+    assert model.training
+    assert field.guidance.scale == 2.0
+    seen = []
+    model.double().register_forward_hook(lambda _, inputs, __: seen.append((inputs[0].dtype, inputs[2].tolist())))
+    assert field.velocity(torch.randn(1, 1, 8, 8), 0.3, 1).dtype == torch.float32
+    assert seen == [(torch.float64, [1, 3])]
+    with pytest.raises(TypeError, match="SiT"):
+        field.save_pretrained("nowhere")
+    with pytest.raises(ValueError, match=r"Field.on: path must have data at t = 1"):
+        field.on(ip.gvp().in_paper_time())
+
+
 class Labelled:
     """A network whose output tells its label: y, and -7 for the null class 10."""
 

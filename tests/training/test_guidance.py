@@ -115,6 +115,25 @@ def test_guided_quantities_are_those_of_the_tempered_density(path, prediction):
         torch.testing.assert_close(field.quantity(quantity, x, T, Y), expected, rtol=1e-7, atol=1e-7)
 
 
+@pytest.mark.parametrize("prediction", ip.QUANTITIES)
+@pytest.mark.parametrize("weak", [False, True])
+def test_on_another_path_guidance_is_that_of_its_densities(prediction, weak):
+    """A weak network that answers for the null class, whatever it is asked, on the path of its training too."""
+    x, scale, trained, path = 1.5 * states(5, 3), 2.5, ip.linear(), ip.gvp()
+    exact = GaussianClasses(trained, prediction)
+    guidance = Guidance(scale, weak=(lambda x, t, y: exact(x, t, torch.full_like(y, NULL))) if weak else None)
+    field = Field(exact, trained, prediction, guidance=guidance).on(path)
+
+    def log_tempered(z):
+        densities = torch.stack(log_densities(z, T, path))
+        return scale * densities[Y, torch.arange(5)] + (1 - scale) * densities[NULL]
+
+    noise = -path.sigma(T)[:, None] * gradient(log_tempered, x)
+    for quantity in ip.QUANTITIES:
+        expected = from_noise(noise, x, T, path, quantity)
+        torch.testing.assert_close(field.quantity(quantity, x, T, Y), expected, rtol=1e-7, atol=1e-7)
+
+
 @pytest.mark.parametrize("scale", [1.5, 4.0, 0.0, -1.0])
 def test_the_first_three_channels_are_guided_as_in_the_official_code(scale):
     """forward_with_cfg: eps, rest = out[:, :3], out[:, 3:]; half_eps = u + scale (c - u); the rest is each half's."""

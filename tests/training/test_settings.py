@@ -177,6 +177,6 @@ def test_a_flag_alone_says_yes():
 def test_every_setting_of_a_run_says_what_it_is():
     actions = {action.dest: action for action in make_parser(Config)._actions}
     for name, (metavar, _) in settings_of(Config):
-        if not name.startswith("path."):
+        if "path." not in name:
             assert len(str(actions[name].help).split(" (default")[0]) > 3, name
             assert actions[name].metavar == metavar
