@@ -116,17 +116,17 @@ def test_guided_quantities_are_those_of_the_tempered_density(path, prediction):
 
 
 @pytest.mark.parametrize("prediction", ip.QUANTITIES)
-@pytest.mark.parametrize("weak", [False, True])
+@pytest.mark.parametrize("weak", [None, 0])
 def test_on_another_path_guidance_is_that_of_its_densities(prediction, weak):
-    """A weak network that answers for the null class, whatever it is asked, on the path of its training too."""
+    """By the null class, or by a weak network, on the path of its training too, that answers for class 0."""
     x, scale, trained, path = 1.5 * states(5, 3), 2.5, ip.linear(), ip.gvp()
     exact = GaussianClasses(trained, prediction)
-    guidance = Guidance(scale, weak=(lambda x, t, y: exact(x, t, torch.full_like(y, NULL))) if weak else None)
+    guidance = Guidance(scale, weak=None if weak is None else lambda x, t, y: exact(x, t, torch.full_like(y, weak)))
     field = Field(exact, trained, prediction, guidance=guidance).on(path)
 
     def log_tempered(z):
         densities = torch.stack(log_densities(z, T, path))
-        return scale * densities[Y, torch.arange(5)] + (1 - scale) * densities[NULL]
+        return scale * densities[Y, torch.arange(5)] + (1 - scale) * densities[NULL if weak is None else weak]
 
     noise = -path.sigma(T)[:, None] * gradient(log_tempered, x)
     for quantity in ip.QUANTITIES:
