@@ -61,7 +61,7 @@ def test_the_ode_leads_back_to_the_images(network, reversed_):
 
 
 def test_steps_of_a_fixed_method_are_inverted_themselves(network, tmp_path):
-    these = ("--sampling.ode.method=euler", "--sampling.ode.num_steps=3", "--data.split=train")
+    these = ("--sampling.ode.method=euler", "--sampling.ode.num_steps=3", "--part=train")
     assert call("reverse.py", *flags(network, tmp_path, *these)) == 0
     noise, labels = read(tmp_path)
     field = Field.from_pretrained(network, guidance=Guidance(scale=2.0))
@@ -94,7 +94,8 @@ def test_killed_and_gone_on_with_by_two_processes_it_is_the_same(network, revers
         (("--sampling.ode.method=unipc2",), "config: sampling.ode.method must be one of euler, "),
         (("--sampling.ode.official=true",), "config: sampling.ode.official must be false in reverse, got true."),
         (("--count=0",), "config: count must be at least 1, or null, got 0."),
-        (("--data.split=test",), "digits: split must be 'train' or 'heldout', got 'test'."),
+        (("--part=test",), "config: part must be one of train, heldout, got 'test'."),
+        (("--sampling.path=gvp",), "path was None, is 'gvp'"),
         (("--sampling.guidance_scale=3",), "guidance_scale was 2.0, is 3.0"),
         (("--sampling.ode.rtol=1e-5",), "ode.rtol was 1e-06, is 1e-05"),
     ],
