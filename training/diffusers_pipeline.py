@@ -154,8 +154,10 @@ class SiTPipeline(DiffusionPipeline):  # type: ignore[misc]
             raise ValueError(f"SiTPipeline: latents must have shape {shape}, got {tuple(latents.shape)}.")
         field = self.field(guidance_scale)
         self.scheduler.set_timesteps(num_inference_steps)  # on the CPU, where a time is looked at without waiting
+        assert self.scheduler.times is not None, "set just now"
+        scale = float(self.scheduler.path.sigma(float(self.scheduler.times[0])))  # as sample_ode
         with torch.no_grad(), field.evaluation_mode():
-            x = latents.to(device) * self.scheduler.init_noise_sigma
+            x = latents.to(device) * scale
             for time in self.progress_bar(self.scheduler.timesteps):
                 prediction = field.predict(x, time, y)
                 x = self.scheduler.step(prediction, time, x, generator, return_dict=False)[0]

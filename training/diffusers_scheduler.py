@@ -12,10 +12,14 @@ epsilon, sample       the noise, the data
 v_prediction          (-sigma, alpha), Salimans & Ho (2022), arXiv:2202.00512, appendix D
 flow_prediction       (-1, 1): noise - data, minus the velocity of the linear path
 ====================  ==========================================
+
+Levels of noise, ``sigmas``, are sigma / alpha for epsilon, sample and v_prediction, and sigma / (alpha + sigma) for all
+others: see training/diffusers_sigmas.py.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Final
 
@@ -35,8 +39,9 @@ from interpolants.exponential import Steps
 from interpolants.expression import t, to_expr
 from interpolants.library import from_texts
 from interpolants.quantities import QUANTITIES, Row, between, row
-from interpolants.time_grid import FloatArray
+from interpolants.time_grid import FloatArray, TimeGrid
 from training import multistep
+from training.diffusers_sigmas import TIME_SHIFTS, shift_factor, shifted, times_at
 from training.fields import require_data_at_one
 from training.multistep import Multistep, Stepper
 
@@ -49,6 +54,18 @@ METHODS: Final = (*dict.fromkeys((*ODE_METHODS, *SDE_METHODS)), "ancestral")
 
 FROM_DIFFUSERS: Final = {"epsilon": "noise", "sample": "data", "v_prediction": "data", "flow_prediction": "velocity"}
 """What diffusers calls a prediction, and the quantity that it is turned into first."""
+SHIFTING: Final = (
+    *("shift", "use_dynamic_shifting", "time_shift_type", "shift_terminal"),
+    *("base_shift", "max_shift", "base_image_seq_len", "max_image_seq_len"),
+)
+"""What a pipeline for flow matching reads of the configuration to choose ``mu``, and what ``mu`` then does."""
+NO_BETAS: Final = (
+    "The path of a PathScheduler (alpha and sigma in place of betas: take a pipeline that keeps the scheduler it is "
+    "given, such as DDPMPipeline)"
+)
+"""The ``beta_schedule`` of our configuration. DDIMPipeline and others replace any scheduler by one of their own, made
+from its configuration. Those have betas, and refuse a schedule of an unknown name: "... is not implemented for ...".
+"""
 DEGREE: Final = 7
 """Of the polynomial through a schedule of DDPM."""
 FIT_TOLERANCE: Final = 1e-4
@@ -60,7 +77,7 @@ Generator = torch.Generator | list[torch.Generator] | None
 class PathScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
     r"""The steps from noise to data on a path, in the manner of a scheduler of diffusers.
 
-    Its samples are those of ``sample_ode`` and ``sample_sde`` with the same method and grid, up to rounding. A state is
+    Its steps are those of ``sample_ode`` and ``sample_sde`` with the same method and grid, up to rounding. A state is
     x_t itself: ``scale_model_input`` changes nothing, and a sample starts as ``init_noise_sigma`` times normal noise.
 
     Args:
@@ -75,6 +92,12 @@ class PathScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         eta: Of ``ancestral``: 0 is DDIM, 1 DDPM.
         grid: A name of ``interpolants.time_grid``.
         timestep: What the network is asked with, linear in t.
+        shift: Factor by which sigma / alpha is raised at every time of ``grid`` or ``sigmas``; 1 leaves them.
+        use_dynamic_shifting: The factor is a function of ``mu`` instead, which the pipeline computes from the size of
+            the image.
+        time_shift_type: That function: "exponential" (e^mu) or "linear" (mu).
+        shift_terminal: Level of noise that the last of ``sigmas`` is stretched to, after the shift; None leaves it.
+        base_shift, max_shift, base_image_seq_len, max_image_seq_len: What the pipeline computes ``mu`` from.
 
     Attributes:
         path: The path.
@@ -82,7 +105,8 @@ class PathScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
             of flow_prediction the velocity.
         timesteps: What the network is asked with at each call, float32; None before ``set_timesteps``.
         times: The same in t, with the end of the last step, an array of float64.
-        order: Calls of the network a step.
+        order: Number of ``timesteps`` for one of the steps that ``num_inference_steps`` counts.
+        config: Has besides the arguments ``num_train_timesteps``, the length of the range of ``timestep``.
 
     Raises:
         ValueError: If the two functions are no path or an argument is not valid.
@@ -103,6 +127,14 @@ class PathScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         eta: float = 1.0,
         grid: str = "uniform",
         timestep: str = "t",
+        shift: float = 1.0,
+        use_dynamic_shifting: bool = False,
+        time_shift_type: str = "exponential",
+        shift_terminal: float | None = None,
+        base_shift: float | None = 0.5,
+        max_shift: float | None = 1.15,
+        base_image_seq_len: int = 256,
+        max_image_seq_len: int = 4096,
     ) -> None:
         self.path = from_texts(alpha, sigma, parameters or {}, "PathScheduler: parameters")
         require_data_at_one(self.path, "PathScheduler")
@@ -116,6 +148,14 @@ class PathScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         self._from_output = tuple(map(Coefficient, _row_to_quantity(prediction_type, self.prediction, self.path)))
         self._grid = time_grid.choose(grid)
         self._zero, self._slope = _linear(timestep)
+        length = abs(self._slope)
+        self.register_to_config(
+            num_train_timesteps=int(length) if length.is_integer() else length, beta_schedule=NO_BETAS
+        )
+        self._level_is_ratio = prediction_type in ("epsilon", "sample", "v_prediction")
+        _check_one_of("time_shift_type", time_shift_type, tuple(TIME_SHIFTS))
+        if shift != 1.0 or use_dynamic_shifting or shift_terminal:
+            self._check_shift(shift, shift_terminal)
         self.order = 2 if method == "heun2" else 1
         if w is not None and method == "euler":
             self.path.sde("velocity", w=w).require_finite()
@@ -144,8 +184,9 @@ class PathScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
                 "PathScheduler.from_config: config must be of a PathScheduler, got one without alpha. Of another "
                 "scheduler PathScheduler.like(scheduler) takes the path."
             )
-        # diffusers takes arguments without a name for defaults, and would leave the path out.
-        config = {name: value for name, value in config.items() if name != "_use_default_values"}
+        # diffusers takes arguments without a name for defaults, and would leave the path out. The others are derived.
+        left_out = ("_use_default_values", "num_train_timesteps", "beta_schedule")
+        config = {name: value for name, value in config.items() if name not in left_out}
         return super().from_config(config, **changes)
 
     @classmethod
@@ -160,9 +201,10 @@ class PathScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         """The scheduler for the network that one of diffusers is for: its path, its prediction and its times.
 
         Args:
-            scheduler: Of DDPM's kind, which has ``alphas_cumprod``, or a FlowMatchEulerDiscreteScheduler. How it spaces
-                the times, its shift and its clipping are not taken over: see grid, and the timesteps of set_timesteps.
-            config: Of the class: method, w, eta, grid.
+            scheduler: Of DDPM's kind, which has ``alphas_cumprod``, or a FlowMatchEulerDiscreteScheduler, of which the
+                shift is taken over. How else it spaces the times, and its clipping, are not: see grid, and the
+                timesteps and sigmas of set_timesteps.
+            config: Of the class: method, w, eta, grid, shift.
 
         Raises:
             TypeError: If it is of neither kind.
@@ -175,6 +217,8 @@ class PathScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         if isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
             path, prediction, offset = interpolants.linear(), "flow_prediction", ""
             number = scheduler.config.num_train_timesteps
+            shifting = {name: scheduler.config[name] for name in SHIFTING if name in scheduler.config}
+            config = {**shifting, "shift": scheduler.shift, **config}
         elif hasattr(scheduler, "alphas_cumprod"):
             products = torch.cumprod(1.0 - scheduler.betas.double(), 0)  # in float32 the first of sigma lose digits
             if not torch.allclose(products.float(), scheduler.alphas_cumprod.cpu().float(), rtol=1e-3):
@@ -197,37 +241,49 @@ class PathScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         num_inference_steps: int | None = None,
         device: str | torch.device | None = None,
         timesteps: Sequence[float] | Tensor | None = None,
+        sigmas: Sequence[float] | Tensor | None = None,
+        mu: float | None = None,
     ) -> None:
         """Choose the steps; forgets those that were made.
 
         Args:
             num_inference_steps: Steps over the grid. A method of order four makes one more, a short first one, and
-                where the data end is a pole of the network's prediction a last step of Euler leads on to it.
+                where the data end is a pole of the network's prediction a last step of Euler leads on to it. With
+                timesteps or sigmas it must be their number.
             device: Of ``timesteps``.
             timesteps: The times themselves, as the network is asked, without the last, which is the data.
+            sigmas: The levels of noise (see the head of this file), decreasing, before the shift. A last 0, the data,
+                may be left out.
+            mu: What dynamic shifting raises the levels by; not used without it, as pipelines pass it to any scheduler.
 
         Raises:
-            ValueError: Unless one of the two is given, and is valid.
+            ValueError: Unless one of the three is given, and is valid.
         """
-        if (num_inference_steps is None) == (timesteps is None):
+        given = [values for values in (timesteps, sigmas) if values is not None]
+        if len(given) + (num_inference_steps is not None and not given) != 1:
             raise ValueError(
-                "set_timesteps: one of num_inference_steps and timesteps must be given, got "
-                f"{num_inference_steps!r} and {timesteps!r}."
+                "set_timesteps: one of num_inference_steps, timesteps and sigmas must be given, got "
+                f"{num_inference_steps!r}, {timesteps!r} and {sigmas!r}."
+            )
+        if given and num_inference_steps not in (None, len(given[0])):
+            raise ValueError(
+                f"set_timesteps: num_inference_steps must be the number of the values, {len(given[0])}, got "
+                f"{num_inference_steps}. Leave it out."
             )
         start, stop = self._interval()
-        if timesteps is None:
-            assert num_inference_steps is not None, "checked above"
-            assert isinstance(self._grid, time_grid.TimeGrid), "it was chosen by its name"
-            times = self._grid.times(self.path, num_inference_steps, (start, stop))
+        if timesteps is not None:
+            times = self._through(self._time(_array(timesteps)), "timesteps")
+        elif sigmas is not None:
+            levels, terminal = _array(sigmas), self.config.shift_terminal
+            times = times_at(self.path, levels, ratio=self._level_is_ratio, factor=self._factor(mu), terminal=terminal)
+            times = self._through(times, "sigmas")
         else:
-            given = self._time(np.asarray(torch.as_tensor(timesteps).cpu(), dtype=np.float64))
-            times = time_grid.as_times([*given, stop], "set_timesteps: the times of timesteps, and the end")
-            if times[0] < start:
-                raise ValueError(
-                    f"set_timesteps: timesteps must lie where the coefficients of the {self.prediction} are bounded, "
-                    f"t >= {start:.6g}, got {times[0]:.6g}."
-                )
+            assert num_inference_steps is not None, "checked above"
+            assert isinstance(self._grid, TimeGrid), "it was chosen by its name"
+            times = shifted(self._grid, self._factor(mu)).times(self.path, num_inference_steps, (start, stop))
         times = self._derived.refined_start(times)
+        # A pipeline that begins in the middle counts steps of num_inference_steps, or the timesteps if it gave none.
+        self.order = 2 if self.method == "heun2" and num_inference_steps is not None else 1
         self.num_inference_steps = len(times) - 1
         asked = np.repeat(times, 2)[1:-1] if self.method == "heun2" else times[:-1]
         if stop < 1.0:
@@ -236,6 +292,35 @@ class PathScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         self.times = times
         self.timesteps = torch.from_numpy(self._zero + self._slope * asked).to(device=device, dtype=torch.float32)
         self._forget()
+
+    def _through(self, given: FloatArray, name: str) -> FloatArray:
+        """The times given, and the end."""
+        start, stop = self._interval()
+        times = time_grid.as_times([*given, stop], f"set_timesteps: the times of {name}, and the end")
+        if times[0] < start:
+            raise ValueError(
+                f"set_timesteps: {name} must lie where the coefficients of the {self.prediction} are bounded, "
+                f"t >= {start:.6g}, got {times[0]:.6g}."
+            )
+        return times
+
+    def _factor(self, mu: float | None) -> float:
+        """What sigma / alpha is multiplied by."""
+        config = self.config
+        return shift_factor(mu, config.time_shift_type) if config.use_dynamic_shifting else float(config.shift)
+
+    def _check_shift(self, shift: float, shift_terminal: float | None) -> None:
+        if self._level_is_ratio or float(self.path.alpha(0.0)) != 0.0:
+            raise ValueError(
+                "PathScheduler: shift, use_dynamic_shifting and shift_terminal must be left at their defaults for "
+                "epsilon, sample and v_prediction, and on a path that does not start at noise alone, got shift "
+                f"{shift!r} and shift_terminal {shift_terminal!r}. Choose a grid."
+            )
+        if not (0 < shift < math.inf and 0 <= (shift_terminal or 0.0) < 1):
+            raise ValueError(
+                "PathScheduler: shift must be positive and finite, and shift_terminal in [0, 1), got "
+                f"{shift!r} and {shift_terminal!r}."
+            )
 
     def _interval(self) -> tuple[float, float]:
         """Where the coefficients of the steps are bounded."""
@@ -248,8 +333,9 @@ class PathScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
 
     @property
     def init_noise_sigma(self) -> float:
-        """The standard deviation of a sample at the first of the times."""
-        return float(self.path.sigma(0.0 if self.times is None else float(self.times[0])))
+        """The standard deviation sqrt(alpha^2 + sigma^2) of x_t at the first of the times, for data of variance 1."""
+        first = 0.0 if self.times is None else float(self.times[0])
+        return math.hypot(float(self.path.alpha(first)), float(self.path.sigma(first)))
 
     def scale_model_input(self, sample: Tensor, timestep: Any = None) -> Tensor:
         """The sample itself: the network sees x_t.
@@ -260,12 +346,16 @@ class PathScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         """
         return sample
 
-    def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+    def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: float | Tensor) -> Tensor:
         """x_t = alpha data + sigma noise at ``timesteps``, in the units of the network, scalar or of shape (batch,) or
         (1,).
         """
-        time = self._time(timesteps.double()).to(noise.device)
+        time = self._time(torch.as_tensor(timesteps, dtype=torch.float64)).to(noise.device)
         return self.path.interpolate(original_samples, noise, time.reshape(()) if time.numel() == 1 else time)
+
+    def scale_noise(self, sample: Tensor, timestep: float | Tensor, noise: Tensor) -> Tensor:
+        """``add_noise`` as pipelines for flow matching call it: the arguments in another order."""
+        return self.add_noise(sample, noise, timestep)
 
     # The steps
 
@@ -309,7 +399,7 @@ class PathScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
                 f"{tuple(model_output.shape)}. Of a network that also predicts variances pass the first half."
             )
         if self._step_index is None:
-            self._begin(timestep)
+            self._begin(timestep, sample)
         assert self._step_index is not None, "set where the steps begin"
         assert self.timesteps is not None, "needed there"
         if self._step_index >= len(self.timesteps):
@@ -325,7 +415,7 @@ class PathScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         self._step_index += 1
         return SchedulerOutput(prev_sample=state) if return_dict else (state,)
 
-    def _begin(self, timestep: float | Tensor) -> None:
+    def _begin(self, timestep: float | Tensor, sample: Tensor) -> None:
         if self.timesteps is None or self.times is None:
             raise ValueError("PathScheduler.step: must follow set_timesteps, got none.")
         index = self._begin_index
@@ -335,13 +425,31 @@ class PathScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
             if len(found) == 0:
                 raise ValueError(f"PathScheduler.step: timestep must be one of {self.timesteps}, got {timestep!r}.")
             index = int(found[-1])
+        if index == 0:
+            self._check_start(sample)
         self._step_index = self._first = index
         times = self.times[(index + 1) // 2 if self.method == "heun2" else index :]
         inner = times[:-1] if self._ends_short else times
         self._stages = self._stages_over(inner) if len(inner) > 1 else []
+        if self.method == "heun2" and index % 2 == 1:  # the end of a step that was not begun
+            self._stages.insert(0, lambda output, x, normal: x)
         if self._ends_short:
             closing = _euler_steps(self._equation, self.prediction, times[-2:], noise=False)
             self._stages += self._calls(closing, EULER)
+
+    def _check_start(self, sample: Tensor) -> None:
+        """Many pipelines start from normal noise as it is, right or wrong: tell it by its size, where that is sure."""
+        first, scale = float(self.times[0]) if self.times is not None else 0.0, self.init_noise_sigma
+        noise_alone = float(self.path.alpha(first)) < 0.1 * float(self.path.sigma(first))
+        # Either size is then eight standard errors from the mean of the two.
+        if noise_alone and abs(math.log(scale)) * math.sqrt(2 * sample.numel()) > 16:
+            found = float(sample.float().square().mean().sqrt())
+            if found > 0 and abs(math.log(found)) < abs(math.log(found / scale)):
+                raise ValueError(
+                    f"PathScheduler.step: sample must start as init_noise_sigma = {scale:.6g} times normal noise, got "
+                    f"a standard deviation of {found:.3g}. If the pipeline does not multiply its noise, pass latents "
+                    "that are multiplied."
+                )
 
     def _stages_over(self, times: FloatArray) -> list[Stage]:
         """What is made of each prediction of the network."""
@@ -431,6 +539,10 @@ def _euler_steps(equation: Dynamics, prediction: str, times: FloatArray, noise: 
     # Never quite 0: each step draws, as those of sample_sde do, so that the later ones have the same noise.
     of_noise = np.maximum(np.sqrt(h) * amplitude, np.finfo(float).tiny) if noise else np.zeros_like(h)
     return Steps(times, prediction, 1.0 + h * a, (h * b)[:, None], of_noise, np.zeros((len(h), 2)))
+
+
+def _array(values: Sequence[float] | Tensor) -> FloatArray:
+    return np.asarray(torch.as_tensor(values).cpu(), dtype=np.float64)
 
 
 def _row_to_quantity(prediction_type: str, quantity: str, path: Path) -> Row:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import diffusers
+import numpy as np
 import pytest
 import torch
 from diffusers import (
@@ -37,6 +38,12 @@ def run(scheduler: Any, model: Any, x: Tensor, **step: Any) -> Tensor:
     for timestep in scheduler.timesteps:
         x = scheduler.step(model(x, timestep), timestep, x, **step).prev_sample
     return x
+
+
+def start(scheduler: PathScheduler, noise: Tensor) -> Tensor:
+    """The first state of sample_ode and sample_sde."""
+    assert scheduler.times is not None
+    return noise * float(scheduler.path.sigma(float(scheduler.times[0])))
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
@@ -189,7 +196,7 @@ def test_its_ode_steps_are_those_of_sample_ode(method: str, path: ip.Path, predi
         return network(x, t)
 
     expected = sample_ode(Field(counted, path, prediction), noise, num_steps=7, method=method, grid="cosine")
-    found = run(scheduler, network, noise * scheduler.init_noise_sigma)
+    found = run(scheduler, network, start(scheduler, noise))
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)  # the timesteps are float32
     torch.testing.assert_close(scheduler.timesteps.double(), torch.tensor(calls).double(), rtol=1e-6, atol=1e-7)
     assert len(scheduler.timesteps) == len(calls)
@@ -214,7 +221,7 @@ def test_its_sde_steps_are_those_of_sample_sde(method: str, w: str, prediction: 
     scheduler = PathScheduler.from_path(ip.gvp(), prediction_type=prediction, method=method, w=w)
     scheduler.set_timesteps(9)
     streams = [stream(4, i, noise.device) for i in range(3)]
-    found = run(scheduler, network, noise * scheduler.init_noise_sigma, generator=streams)
+    found = run(scheduler, network, start(scheduler, noise), generator=streams)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -249,6 +256,129 @@ def test_begun_in_the_middle_it_makes_the_steps_of_the_remaining_grid(method: st
         scheduler.step(x, timestep, x)
 
 
+def test_steps_counted_in_timesteps_begin_at_any_of_them() -> None:
+    """A pipeline that passes sigmas counts timesteps: heun2 has two a step, and the second alone is not a start."""
+    path, noise = ip.linear(), draw(3, 4)
+    scheduler = PathScheduler.from_path(path, method="heun2")
+    for sigmas, order in [(None, 2), (np.linspace(1, 0.1, 10), 1)]:
+        scheduler.set_timesteps(*([10] if sigmas is None else []), sigmas=sigmas)
+        assert (scheduler.order, len(scheduler.timesteps)) == (order, 20)
+    for index in (7, 8):  # both ask the network at times[4]
+        scheduler.set_timesteps(sigmas=np.linspace(1, 0.1, 10))
+        scheduler.set_begin_index(index)
+        assert scheduler.times is not None
+        x = noise * float(path.sigma(scheduler.times[4]))
+        expected = sample_ode(Field(network, path), noise, method="heun2", grid=scheduler.times[4:])
+        for timestep in scheduler.timesteps[index:]:
+            x = scheduler.step(network(x, timestep), timestep, x).prev_sample
+        torch.testing.assert_close(x, expected, rtol=1e-5, atol=1e-5)
+
+
+# Levels of noise
+
+
+SHIFTS: list[dict[str, Any]] = [
+    {},
+    {"shift": 3.0},
+    {"shift": 0.5, "shift_terminal": 0.1},
+    {"use_dynamic_shifting": True},
+    {"use_dynamic_shifting": True, "time_shift_type": "linear", "shift_terminal": 0.02},
+]
+
+
+@pytest.mark.parametrize("options", SHIFTS, ids=str)
+def test_sigmas_are_shifted_as_those_of_the_euler_scheduler_for_flow_matching(options: dict[str, Any]) -> None:
+    theirs = FlowMatchEulerDiscreteScheduler(**options)
+    ours = PathScheduler.like(theirs)
+    again = PathScheduler.from_config(ours.config)
+    for scheduler in (theirs, ours, again):
+        scheduler.set_timesteps(sigmas=np.linspace(1, 1 / 8, 8), mu=0.9)
+    torch.testing.assert_close(ours.timesteps, theirs.timesteps, rtol=1e-6, atol=1e-4)
+    assert torch.equal(again.timesteps, ours.timesteps)
+    if not options.get("shift_terminal"):  # a grid has its end at the data; equal steps are these sigmas
+        ours.set_timesteps(8, mu=0.9)
+        torch.testing.assert_close(ours.timesteps, theirs.timesteps, rtol=1e-6, atol=1e-4)
+    ours.set_timesteps(timesteps=[900.0, 300.0], mu=0.9)
+    assert ours.timesteps.tolist() == [900.0, 300.0]
+    if theirs.config.use_dynamic_shifting:
+        for arguments in ({"num_inference_steps": 8}, {"sigmas": [1.0, 0.5]}):
+            with pytest.raises(ValueError, match="mu must be given where use_dynamic_shifting is True"):
+                ours.set_timesteps(**arguments)
+        with pytest.raises(ValueError, match=r"mu must make a positive factor, got -(inf|1)"):
+            ours.set_timesteps(8, mu=-1.0 if theirs.config.time_shift_type == "linear" else -float("inf"))
+
+
+def test_a_shift_that_was_set_later_is_taken_over_and_another_may_be_chosen() -> None:
+    theirs = FlowMatchEulerDiscreteScheduler(shift=3.0, base_shift=0.7)
+    theirs.set_shift(5.0)
+    assert PathScheduler.like(theirs).config.shift == 5.0
+    assert PathScheduler.like(theirs).config.base_shift == 0.7
+    assert PathScheduler.like(theirs, shift=1.0).config.shift == 1.0
+
+
+@pytest.mark.parametrize("grid", ["uniform", "cosine"])
+def test_a_shift_multiplies_sigma_over_alpha_on_any_path(grid: str) -> None:
+    path = ip.gvp()
+    ratio = lambda times: np.exp(-path.log_snr(times[1:-1]) / 2)  # noqa: E731
+    times = []
+    for shift in (1.0, 4.0):
+        scheduler = PathScheduler.from_path(path, grid=grid, shift=shift)
+        scheduler.set_timesteps(6)
+        assert scheduler.times is not None
+        times.append(scheduler.times)
+    np.testing.assert_allclose(ratio(times[1]), 4.0 * ratio(times[0]), rtol=1e-9)
+    assert times[1][[0, -1]].tolist() == [0.0, 1.0]
+    scheduler.set_timesteps(sigmas=[1.0, 0.5])
+    assert ratio(scheduler.times)[0] == pytest.approx(4.0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"shift": 0.0}, "shift must be positive and finite"),
+        ({"shift_terminal": 1.0}, r"shift_terminal in \[0, 1\), got 1\.0 and 1\.0"),
+        ({"time_shift_type": "log"}, "time_shift_type must be one of exponential, linear, got 'log'"),
+        ({"shift": 2.0, "prediction_type": "epsilon"}, "must be left at their defaults"),
+        (
+            {"use_dynamic_shifting": True, "alpha": "1", "sigma": "80 - 80*t"},
+            "a path that does not start at noise alone",
+        ),
+    ],
+)
+def test_a_shift_that_means_nothing_is_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        PathScheduler(**arguments)
+
+
+def test_noise_is_scaled_as_by_the_euler_scheduler_for_flow_matching() -> None:
+    theirs = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    ours = PathScheduler.like(theirs)
+    for scheduler in (theirs, ours):
+        scheduler.set_timesteps(sigmas=np.linspace(1, 0.1, 10))
+    x, noise = draw(3, 4, 8, 8), draw(3, 4, 8, 8, seed=1)
+    for timestep in (theirs.timesteps[4][None], theirs.timesteps[[2, 0, 7]]):
+        expected = theirs.scale_noise(x, timestep, noise)
+        torch.testing.assert_close(ours.scale_noise(x, timestep, noise), expected, rtol=1e-5, atol=1e-5)
+    one = ours.scale_noise(x, float(theirs.timesteps[4]), noise)
+    torch.testing.assert_close(one, theirs.scale_noise(x, theirs.timesteps[4][None], noise), rtol=1e-5, atol=1e-5)
+
+
+def test_a_first_state_has_the_variance_of_its_noise_and_of_data_of_variance_one() -> None:
+    """As init_noise_sigma of the schedulers for EDM, and 1 for every path that preserves the variance."""
+    for theirs in (DDIMScheduler(), DDPMScheduler(beta_schedule="scaled_linear"), FlowMatchEulerDiscreteScheduler()):
+        assert PathScheduler.like(theirs).init_noise_sigma == pytest.approx(getattr(theirs, "init_noise_sigma", 1.0))
+    assert PathScheduler.from_path(ip.edm()).init_noise_sigma == pytest.approx(
+        diffusers.EDMEulerScheduler(sigma_max=80.0).init_noise_sigma
+    )
+    scheduler = PathScheduler.from_path(ip.edm(), prediction_type="data", method="ddim")
+    scheduler.set_timesteps(4)
+    noise = draw(2, 3, 16, 16)
+    scheduler.step(noise, scheduler.timesteps[0], scheduler.init_noise_sigma * noise)
+    scheduler.set_timesteps(4)
+    with pytest.raises(ValueError, match="sample must start as init_noise_sigma = 80"):
+        scheduler.step(noise, scheduler.timesteps[0], noise)
+
+
 def test_a_narrow_state_is_led_on_in_float32_and_returned_as_it_came() -> None:
     scheduler = PathScheduler(method="euler")
     scheduler.set_timesteps(10)
@@ -279,8 +409,22 @@ def test_what_is_not_valid_is_refused() -> None:
     scheduler, x = PathScheduler(), draw(2, 3)
     with pytest.raises(ValueError, match="must follow set_timesteps, got none"):
         scheduler.step(x, 0.0, x)
-    for arguments in ({}, {"num_inference_steps": 3, "timesteps": [0.0]}):
-        with pytest.raises(ValueError, match="one of num_inference_steps and timesteps must be given"):
+    for arguments, message in [
+        ({}, "one of num_inference_steps, timesteps and sigmas must be given"),
+        ({"sigmas": [1.0, 0.5], "timesteps": [0.0, 0.5]}, "one of num_inference_steps, timesteps and sigmas"),
+        (
+            {"num_inference_steps": 3, "timesteps": [0.0]},
+            "num_inference_steps must be the number of the values, 1, got 3",
+        ),
+        ({"num_inference_steps": 3, "sigmas": [1.0]}, "num_inference_steps must be the number of the values, 1, got 3"),
+        (
+            {"sigmas": [14.6, 2.0]},
+            r"sigmas must lie in \(0, 1\], as sigma / \(alpha \+ sigma\) on this path, got \[14\.6",
+        ),
+        ({"sigmas": [0.5, 0.9]}, "the times of sigmas, and the end: must be at least two increasing"),
+        ({"sigmas": []}, "sigmas must lie in"),
+    ]:
+        with pytest.raises(ValueError, match=message):
             scheduler.set_timesteps(**arguments)
     with pytest.raises(ValueError, match="must be at least two increasing times"):
         scheduler.set_timesteps(timesteps=[0.5, 0.2])
