@@ -24,6 +24,7 @@ from torch.testing import assert_close
 import interpolants as ip
 from models import create_model
 from training import Field, Guidance, InterpolantLoss, log_likelihood, sample_ode, sample_sde
+from training.diffusers_scheduler import ddpm_path
 from training.likelihood import dequantize
 from training.official import official_w, sample_official_sde
 
@@ -32,6 +33,7 @@ NAMES = {
     "ip": ip, "math": math, "torch": torch, "create_model": create_model, "Field": Field, "Guidance": Guidance,
     "InterpolantLoss": InterpolantLoss, "log_likelihood": log_likelihood, "sample_ode": sample_ode,
     "sample_sde": sample_sde, "official_w": official_w, "sample_official_sde": sample_official_sde,
+    "ddpm_path": ddpm_path,
 }  # fmt: skip
 
 
@@ -420,6 +422,20 @@ def test_diffusers_shift(here):
     plain, shifted = (diffusers.FlowMatchEulerDiscreteScheduler(shift=shift) for shift in (1.0, 3.0))
     sigma = plain.sigmas.double().numpy()
     assert_close(torch.from_numpy(here(sigma=sigma)), shifted.sigmas.double(), atol=1e-6, rtol=1e-6)
+
+
+def test_diffusers_mu(here):
+    theirs, sigma = diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True), torch.linspace(1, 0.1, 10)
+    there = theirs.time_shift(0.8, 1.0, sigma.double())
+    assert_close(torch.from_numpy(here(mu=0.8, sigma=sigma.double().numpy())), there)
+
+
+def test_diffusers_sigmas(here):
+    theirs = diffusers.EulerDiscreteScheduler(beta_schedule="scaled_linear")
+    sigma = torch.tensor([14.0, 2.0, 0.3, 0.05])
+    theirs.set_timesteps(sigmas=[*sigma.tolist(), 0.0])
+    found = here(sigma=sigma.double(), alphas_cumprod=torch.cumprod(1 - theirs.betas.double(), 0))
+    assert_close(found, theirs.timesteps.double(), atol=0.02, rtol=0)
 
 
 @pytest.mark.parametrize("guidance_scale", [1.0, 2.5])

@@ -95,6 +95,23 @@ def sd3_transformer() -> Any:
     ).eval()
 
 
+def lumina_transformer() -> Any:
+    torch.manual_seed(5)
+    return diffusers.Lumina2Transformer2DModel(
+        sample_size=8,
+        in_channels=4,
+        hidden_size=16,
+        num_layers=1,
+        num_refiner_layers=1,
+        num_attention_heads=2,
+        num_kv_heads=2,
+        multiple_of=16,
+        axes_dim_rope=(4, 2, 2),
+        axes_lens=(300, 512, 512),
+        cap_feat_dim=WIDTH,
+    ).eval()
+
+
 def flux_transformer() -> Any:
     torch.manual_seed(4)
     return diffusers.FluxTransformer2DModel(
@@ -114,6 +131,26 @@ def _sd(name: str) -> Callable[[Any], Any]:
     return lambda scheduler: getattr(diffusers, name)(
         vae=vae(), unet=unet(), scheduler=scheduler, requires_safety_checker=False, **missing
     )
+
+
+def _sdxl(scheduler: Any) -> Any:
+    parts = ("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2")
+    # Beside the text, its pooled embedding and six numbers: the size of the image and of a crop.
+    size = {"addition_embed_type": "text_time", "addition_time_embed_dim": 8}
+    network = unet(**size, projection_class_embeddings_input_dim=6 * 8 + WIDTH)
+    return diffusers.StableDiffusionXLPipeline(
+        vae=vae(), unet=network, scheduler=scheduler, add_watermarker=False, **dict.fromkeys(parts)
+    )
+
+
+def _lumina(scheduler: Any) -> Any:
+    missing = {"text_encoder": None, "tokenizer": None}
+    return diffusers.Lumina2Pipeline(vae=vae(), transformer=lumina_transformer(), scheduler=scheduler, **missing)
+
+
+def _masks(batch: int) -> dict[str, Any]:
+    mask = torch.ones(batch, TOKENS, dtype=torch.bool)
+    return {"prompt_attention_mask": mask, "negative_prompt_attention_mask": mask}
 
 
 def _sd3(name: str) -> Callable[[Any], Any]:
@@ -170,6 +207,7 @@ FLOW = {
     "FluxPipeline": Case(_flux("FluxPipeline"), _both(_FLUX, _size)),
     "FluxImg2ImgPipeline": Case(_flux("FluxImg2ImgPipeline"), _both(_FLUX, _size, _image)),
     "FluxInpaintPipeline": Case(_flux("FluxInpaintPipeline"), _both(_FLUX, _inpaint)),
+    "Lumina2Pipeline": Case(_lumina, _both(_SD, _size, _masks)),
 }
 """For networks of flow matching."""
 
@@ -177,6 +215,8 @@ DDPM = {
     "StableDiffusionPipeline": Case(_sd("StableDiffusionPipeline"), _both(_SD, _size)),
     "StableDiffusionImg2ImgPipeline": Case(_sd("StableDiffusionImg2ImgPipeline"), _both(_SD, _image)),
     "StableDiffusionInpaintPipeline": Case(_sd("StableDiffusionInpaintPipeline"), _both(_SD, _inpaint)),
+    # Stopped early: of the steps those above 40 % of num_train_timesteps.
+    "StableDiffusionXLPipeline": Case(_sdxl, _both(_SD3, _size, lambda batch: {"denoising_end": 0.6})),
     "DiTPipeline": Case(
         lambda scheduler: diffusers.DiTPipeline(transformer=dit(), vae=vae(), scheduler=scheduler),
         lambda batch: {"class_labels": list(range(3, 3 + batch)), "guidance_scale": 2.0},

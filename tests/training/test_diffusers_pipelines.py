@@ -172,9 +172,15 @@ def test_the_length_of_the_range_of_timesteps_is_in_the_configuration(tmp_path: 
         scheduler.save_pretrained(tmp_path)
         for found in (scheduler, PathScheduler.from_config(scheduler.config), PathScheduler.from_pretrained(tmp_path)):
             assert found.config.num_train_timesteps == length
-    assert (
-        PathScheduler.like(FlowMatchEulerDiscreteScheduler(num_train_timesteps=500)).config.num_train_timesteps == 500
-    )
+    shorter = PathScheduler.like(FlowMatchEulerDiscreteScheduler(num_train_timesteps=500))
+    assert shorter.config.num_train_timesteps == 500
+
+
+@pytest.mark.parametrize("name", ["sigmas", "alphas_cumprod", "betas"])
+def test_what_only_one_path_has_is_not_there_for_a_pipeline_that_has_formulas_for_that_path(name: str) -> None:
+    for scheduler in (PathScheduler.like(DDIMScheduler()), PathScheduler.like(FlowMatchEulerDiscreteScheduler())):
+        with pytest.raises(AttributeError, match=f"no attribute '{name}'"):
+            getattr(scheduler, name)
 
 
 def test_a_saved_pipeline_of_diffusers_comes_back_with_our_scheduler(tmp_path: Path) -> None:
