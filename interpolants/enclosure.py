@@ -14,12 +14,13 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+import operator
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import flint
 import mpmath
@@ -28,8 +29,8 @@ from flint import arb, arb_series, fmpq
 from sympy.core.function import AppliedUndef
 
 from interpolants.effort import EffortError, bounded, operations
-from interpolants.expression import t
-from interpolants.printer import ArrayFunction, code_of, executed, named_in
+from interpolants.expression import is_constant, t
+from interpolants.printer import NAMES, ArrayFunction, code_of, executed, named_in
 
 PRECISION: Final = 128
 """Bits in which cells are enclosed."""
@@ -74,6 +75,8 @@ def precision(bits: int, order: int = 2) -> Iterator[None]:
 
 # Values
 
+Enclosing: TypeAlias = Callable[[sp.Expr], ArrayFunction]
+
 
 def enclosed(expr: sp.Expr) -> ArrayFunction:
     """A function from a ball or a power series of times to the ball or the series of the values of ``expr``.
@@ -114,6 +117,48 @@ def _code(expr: sp.Expr, symbols: tuple[sp.Symbol, ...]) -> tuple[str, dict[str,
     """The code, which serves in all precisions, and the constants in it."""
     constants: dict[str, sp.Expr] = {}
     return code_of(_in_waves(expr), lambda number: number, named_in(constants), symbols), constants
+
+
+class Shared:
+    """``enclosed`` for many expressions with parts in common: the value of a part at a time is computed once."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[Any, ...], dict[sp.Expr, Any]] = {}
+
+    def __call__(self, expr: sp.Expr) -> ArrayFunction:
+        def function(time: Any) -> Any:
+            coefficients = [time] if isinstance(time, arb) else time.coeffs()
+            exact = (part.man_exp() for c in coefficients for part in (c.mid(), c.rad()))
+            known = self._known.setdefault((flint.ctx.prec, flint.ctx.cap, *exact), {})
+            try:
+                value = _value_of(_in_waves(expr), time, known)
+                return value if isinstance(value, type(time)) else arb_series([value])
+            except (KeyError, ValueError):  # a function that is not known, or a series is divided by what may vanish
+                return _nowhere(time)
+
+        return function
+
+
+def _value_of(expr: sp.Expr, time: Any, known: dict[sp.Expr, Any]) -> Any:
+    if expr not in known:
+        known[expr] = _new_value(expr, time, lambda part: _value_of(part, time, known))
+    return known[expr]
+
+
+def _new_value(expr: sp.Expr, time: Any, of: Callable[[sp.Expr], Any]) -> Any:
+    if is_constant(expr):
+        return constant(expr)
+    if expr == t:
+        return time
+    if expr.is_Add or expr.is_Mul:
+        return functools.reduce(operator.add if expr.is_Add else operator.mul, map(of, expr.args))
+    if expr.is_Pow:
+        base, exponent = of(expr.base), expr.exp
+        if not is_constant(exponent):
+            return base ** of(exponent)
+        return 1 / power(base, -exponent) if exponent.is_negative else power(base, exponent)
+    function, arguments = _FUNCTIONS[NAMES[type(expr).__name__]], list(map(of, expr.args))
+    return functools.reduce(function, arguments) if len(arguments) > 1 else function(arguments[0])
 
 
 def _nowhere(time: Any) -> Any:
@@ -178,12 +223,19 @@ def _by_sympy(expr: sp.Expr) -> arb:
     return exact + exact * arb(0, 1) * arb(10) ** (5 - digits)
 
 
-def value(expr: sp.Expr, time: Any, bits: int = ACCURATE, precisions: Sequence[int] = PRECISIONS) -> arb:
+def value(
+    expr: sp.Expr,
+    time: Any,
+    bits: int = ACCURATE,
+    precisions: Sequence[int] = PRECISIONS,
+    enclosed: Enclosing = enclosed,
+) -> arb:
     """A ball about the value at a rational time: sympy's, flint's, an integer or a float.
 
     Args:
         bits: How many are to be right.
         precisions: Bits of the arithmetic, tried in turn until they are.
+        enclosed: That, or an instance of ``Shared``.
     """
     if isinstance(expr, sp.Piecewise):
         exact = sp.Rational(*float(time).as_integer_ratio()) if isinstance(time, float) else sp.Rational(time)
@@ -604,7 +656,12 @@ def refined(expr: sp.Expr, low: sp.Rational, high: sp.Rational, at_low: int) -> 
 # Bounds
 
 
-def bound(expr: sp.Expr, low: sp.Rational, high: sp.Rational) -> arb:
+def bound(
+    expr: sp.Expr,
+    low: sp.Rational,
+    high: sp.Rational,
+    enclosed: Enclosing = enclosed,
+) -> arb:
     r"""An upper bound of ``|expr|`` on [low, high], proved: with the Taylor coefficients c_k on a cell of half width h
 
     .. math:: |f| \le \sum_{k < n} |c_k(m)| \, h^k + \sup_{\text{cell}} |c_n| \, h^n.
@@ -619,13 +676,13 @@ def bound(expr: sp.Expr, low: sp.Rational, high: sp.Rational) -> arb:
         times = [low, *(holds.rhs for _, holds in expr.args[:-1]), high]
         parts = zip((e for e, _ in expr.args), times, times[1:], strict=False)
         clipped = [(e, max(a, low), min(b, high)) for e, a, b in parts]
-        return max((bound(e, _rational(a, -1), _rational(b, 1)) for e, a, b in clipped if a < b), key=float)
+        return max((bound(e, _rational(a, -1), _rational(b, 1), enclosed) for e, a, b in clipped if a < b), key=float)
     edges = [low + (high - low) * sp.Rational(i, 4) for i in range(5)]
     with precision(BOUND_PRECISION, ORDER + 1):
-        return max((_bound_on_cell(expr, a, b, MAX_DEPTH) for a, b in itertools.pairwise(edges)), key=float)
+        return max((_bound_on_cell(expr, a, b, MAX_DEPTH, enclosed) for a, b in itertools.pairwise(edges)), key=float)
 
 
-def _bound_on_cell(expr: sp.Expr, low: sp.Rational, high: sp.Rational, depth: int) -> arb:
+def _bound_on_cell(expr: sp.Expr, low: sp.Rational, high: sp.Rational, depth: int, enclosed: Enclosing) -> arb:
     middle, function = (low + high) / 2, enclosed(expr)
     h = point((high - low) / 2)
     remainder = abs(function(arb_series([hull(low, high), 1]))[ORDER]) * h**ORDER
@@ -636,5 +693,5 @@ def _bound_on_cell(expr: sp.Expr, low: sp.Rational, high: sp.Rational, depth: in
             return total.upper()
         if depth == 0:
             raise ArithmeticError(f"enclosure: {expr} could not be bounded on [{low}, {high}].")
-    halves = (_bound_on_cell(expr, low, middle, depth - 1), _bound_on_cell(expr, middle, high, depth - 1))
+    halves = (_bound_on_cell(expr, a, b, depth - 1, enclosed) for a, b in ((low, middle), (middle, high)))
     return max(halves, key=float)

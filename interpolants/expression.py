@@ -173,6 +173,12 @@ def to_expr(
     raise TypeError(f"{where}: must be text, a sympy expression or a number, got {type(value).__name__}.")
 
 
+@functools.lru_cache(maxsize=65536)
+def is_constant(expr: sp.Expr) -> bool:
+    """Whether there is no symbol in an expression, told part by part, which sympy does not remember."""
+    return not expr.is_Symbol and all(map(is_constant, expr.args))
+
+
 def check_parameters(parameters: Mapping[str, float], *values: ExpressionLike, where: str = "expression") -> None:
     """Refuse a parameter that occurs in none of the expressions, which is a misspelt one.
 

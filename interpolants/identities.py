@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -24,7 +24,7 @@ import sympy as sp
 
 from interpolants import diffusion
 from interpolants.coefficient import Coefficient, symbolic
-from interpolants.enclosure import PRECISIONS, bound, value
+from interpolants.enclosure import PRECISIONS, Enclosing, Shared, bound, enclosed, value
 from interpolants.expression import t
 from interpolants.path import Path
 from interpolants.pieces import derivative, resolved
@@ -38,6 +38,8 @@ LOW, HIGH = sp.Rational(1, 16), sp.Rational(15, 16)
 """Where a difference is bounded that is not proved to be zero."""
 
 _PROBES: Final = tuple(sp.Rational(p, 97) for p in range(3, 97, 15))
+_ACCURATE_PROBE: Final = _PROBES[3]
+"""Where an equation is looked at with as many digits as there are."""
 STATUSES: Final = ("proved", "bounded", "undecided", "failed")
 _MAX_BOUND: Final = 1e-6
 
@@ -124,22 +126,22 @@ def prove(path: Path) -> Ledger:
         raise TypeError(f"prove: path must be a Path, got {type(path).__name__}. Only these have a ledger.")
     with symbolic():
         copy = path.copied()
-        entries = tuple(_entry(name, what, list(of(copy))) for name, what, of in IDENTITIES)
+        shared = Shared()
+        entries = tuple(_entry(name, what, list(of(copy)), shared) for name, what, of in IDENTITIES)
     return Ledger(path.name, entries, path.undecided)
 
 
-def _entry(name: str, statement: str, equations: list[Equation]) -> Entry:
+def _entry(name: str, statement: str, equations: list[Equation], enclosed: Enclosing = enclosed) -> Entry:
     largest, reason = 0.0, None
     for left, right in equations:
         is_proved = is_zero(left - right)
-        # What is proved is looked at too, at less effort: the proof and the values share no code.
-        found = _counterexample(left, right, PRECISIONS[:1] if is_proved else PRECISIONS)
+        found = _counterexample(left, right, is_proved, enclosed)
         if found is not None:
             return Entry(name, statement, "failed", len(equations), counterexample=found)
         if is_proved or reason is not None:  # once undecided, an entry stays so
             continue
         try:
-            largest = max(largest, math.nextafter(float(bound(resolved(left - right), LOW, HIGH)), math.inf))
+            largest = max(largest, math.nextafter(float(bound(resolved(left - right), LOW, HIGH, enclosed)), math.inf))
         except ArithmeticError as error:
             reason = str(error)
         if largest > _MAX_BOUND:
@@ -149,11 +151,17 @@ def _entry(name: str, statement: str, equations: list[Equation]) -> Entry:
     return Entry(name, statement, "bounded" if largest else "proved", len(equations), largest or None)
 
 
-def _counterexample(left: sp.Expr, right: sp.Expr, precisions: Sequence[int] = PRECISIONS) -> str | None:
-    """A rational time at which the two sides are proved to differ; None where there is none among a few."""
+def _counterexample(
+    left: sp.Expr, right: sp.Expr, is_proved: bool = False, enclosed: Enclosing = enclosed
+) -> str | None:
+    """A rational time at which the two sides are proved to differ; None where there is none among a few.
+
+    What is proved is looked at too, at less effort: the proof and the values share no code.
+    """
     difference = resolved(left - right)
     for probe in () if difference == 0 else _PROBES:
-        ball = value(difference, probe, 1, precisions)
+        precisions = PRECISIONS[:1] if is_proved else PRECISIONS if probe == _ACCURATE_PROBE else PRECISIONS[:2]
+        ball = value(difference, probe, 1, precisions, enclosed)
         if ball > 0 or ball < 0:
             a, b = (value(side, probe).str(6, radius=False) for side in (left, right))
             return f"{left} is not {right} at t = {probe}: {a} and {b}"

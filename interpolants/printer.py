@@ -17,7 +17,7 @@ import mpmath
 import numpy as np
 import sympy as sp
 
-from interpolants.expression import t
+from interpolants.expression import is_constant, t
 
 ArrayFunction = Callable[[Any], Any]
 BACKENDS: Final = {"torch": "torch", "numpy": "numpy", "jax": "jax.numpy"}
@@ -25,7 +25,7 @@ BACKENDS: Final = {"torch": "torch", "numpy": "numpy", "jax": "jax.numpy"}
 u: Final = sp.Symbol("u", nonnegative=True)
 """1 - t, the distance to the data end: exact in floating point on [1/2, 1]."""
 
-_NAMES: Final = {
+NAMES: Final = {
     "sin": "sin", "cos": "cos", "tan": "tan", "asin": "arcsin", "acos": "arccos", "atan": "arctan",
     "sinh": "sinh", "cosh": "cosh", "tanh": "tanh", "exp": "exp", "expm1": "expm1", "log": "log",
     "log1p": "log1p", "Abs": "abs", "sign": "sign", "Max": "maximum", "Min": "minimum",
@@ -49,7 +49,7 @@ def lambdified(expr: sp.Expr, backend: str) -> ArrayFunction:
         ImportError: If the library is not installed.
     """
     functions = namespace(backend)
-    if not expr.free_symbols:
+    if is_constant(expr):
         return _constant(to_float(expr), functions["full_like"])
     function = function_of(expr, to_float, lambda number: repr(float(number)), functions)
     return quiet(function, backend)
@@ -83,9 +83,9 @@ def high_precision(expr: sp.Expr, digits: int) -> ArrayFunction:
                 return mpmath.mpf(int(value.p)) / int(value.q)
             return mpmath.re(mpmath.mpmathify(sp.N(value, digits + 10)))
 
-    functions = {name: _IN_MPMATH.get(name) or getattr(mpmath, name) for name in (*_NAMES.values(), "sqrt")}
+    functions = {name: _IN_MPMATH.get(name) or getattr(mpmath, name) for name in (*NAMES.values(), "sqrt")}
     functions["full_like"] = lambda time, value: value
-    if not expr.free_symbols:
+    if is_constant(expr):
         constant = number(expr)
         return lambda time: constant
     return function_of(expr, number, named_in(constants), functions, constants)
@@ -120,7 +120,7 @@ def namespace(backend: str) -> dict[str, Any]:
     if backend not in BACKENDS:
         raise ValueError(f"compiled: backend must be one of {', '.join(BACKENDS)}, got {backend!r}.")
     library = importlib.import_module(BACKENDS[backend])
-    names = (*_NAMES.values(), "sqrt", "where", "full_like", "clip")
+    names = (*NAMES.values(), "sqrt", "where", "full_like", "clip")
     return {name: getattr(library, name) for name in names}
 
 
@@ -178,7 +178,7 @@ class _Code:
         return self.lines.setdefault(operation, f"x{len(self.lines)}")
 
     def _new_operand(self, expr: sp.Expr) -> str:
-        if not expr.free_symbols:
+        if is_constant(expr):
             literal = self._literal(self._number(expr))
             return f"({literal})" if literal.startswith("-") else literal
         if expr == t:
@@ -194,16 +194,16 @@ class _Code:
         if expr.is_Pow:
             return self._power(expr.base, expr.exp)
         name = type(expr).__name__
-        if name not in _NAMES:
+        if name not in NAMES:
             raise ValueError(f"compiled: the function {name} has no counterpart in arrays, in {expr}.")
         if name in ("Max", "Min"):
-            return functools.reduce(lambda a, b: self._line(f"{_NAMES[name]}({a}, {b})"), map(self._array, expr.args))
-        return self._line(f"{_NAMES[name]}({self.operand(expr.args[0])})")
+            return functools.reduce(lambda a, b: self._line(f"{NAMES[name]}({a}, {b})"), map(self._array, expr.args))
+        return self._line(f"{NAMES[name]}({self.operand(expr.args[0])})")
 
     def _array(self, expr: sp.Expr) -> str:
         # One of the two may be a number, which torch's maximum does not take.
         value = self.operand(expr)
-        return value if expr.free_symbols else self._line(f"full_like(t, {value})")
+        return self._line(f"full_like(t, {value})") if is_constant(expr) else value
 
     def _sum(self, expr: sp.Expr) -> str:
         constant, terms = _constants_apart(expr)
@@ -272,8 +272,8 @@ class _Code:
 
 def _constants_apart(expr: sp.Expr) -> tuple[sp.Expr, list[sp.Expr]]:
     """The constant terms of a sum, or factors of a product, as one, and the others."""
-    constants = [argument for argument in expr.args if not argument.free_symbols]
-    return expr.func(*constants), [argument for argument in expr.args if argument.free_symbols]
+    constants = [argument for argument in expr.args if is_constant(argument)]
+    return expr.func(*constants), [argument for argument in expr.args if not is_constant(argument)]
 
 
 def _is_negative(term: sp.Expr) -> bool:
