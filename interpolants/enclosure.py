@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import flint
 import mpmath
@@ -75,8 +75,6 @@ def precision(bits: int, order: int = 2) -> Iterator[None]:
 
 # Values
 
-Enclosing: TypeAlias = Callable[[sp.Expr], ArrayFunction]
-
 
 def enclosed(expr: sp.Expr) -> ArrayFunction:
     """A function from a ball or a power series of times to the ball or the series of the values of ``expr``.
@@ -128,8 +126,8 @@ class Shared:
     def __call__(self, expr: sp.Expr) -> ArrayFunction:
         def function(time: Any) -> Any:
             coefficients = [time] if isinstance(time, arb) else time.coeffs()
-            exact = (part.man_exp() for c in coefficients for part in (c.mid(), c.rad()))
-            known = self._known.setdefault((flint.ctx.prec, flint.ctx.cap, *exact), {})
+            key = (flint.ctx.prec, flint.ctx.cap, *(part for c in coefficients for part in _exactly(c)))
+            known = self._known.setdefault(key, {})
             try:
                 value = _value_of(_in_waves(expr), time, known)
                 return value if isinstance(value, type(time)) else arb_series([value])
@@ -137,6 +135,17 @@ class Shared:
                 return _nowhere(time)
 
         return function
+
+
+def _exactly(ball: arb) -> tuple[Any, Any]:
+    """The middle and the radius, each an integer and a power of 2, of which ``arb`` makes the same ball."""
+    return ball.mid().man_exp(), ball.rad().man_exp()
+
+
+@functools.lru_cache(maxsize=16384)
+def _enclosed_at(expr: sp.Expr, middle: Any, radius: Any, bits: int) -> arb:
+    """The value at one ball of times, remembered: the forms of a coefficient are asked for at the same times."""
+    return enclosed(expr)(arb(middle, radius))
 
 
 def _value_of(expr: sp.Expr, time: Any, known: dict[sp.Expr, Any]) -> Any:
@@ -228,14 +237,14 @@ def value(
     time: Any,
     bits: int = ACCURATE,
     precisions: Sequence[int] = PRECISIONS,
-    enclosed: Enclosing = enclosed,
+    shared: Shared | None = None,
 ) -> arb:
     """A ball about the value at a rational time: sympy's, flint's, an integer or a float.
 
     Args:
         bits: How many are to be right.
         precisions: Bits of the arithmetic, tried in turn until they are.
-        enclosed: That, or an instance of ``Shared``.
+        shared: Where the values of parts are kept.
     """
     if isinstance(expr, sp.Piecewise):
         exact = sp.Rational(*float(time).as_integer_ratio()) if isinstance(time, float) else sp.Rational(time)
@@ -248,7 +257,8 @@ def value(
             # 1 - exp(-v) of a small v takes as many bits as -expm1(-v) has zeros
             expr = stable(expr)
         with precision(precise):
-            ball = enclosed(expr)(point(time))
+            place = point(time)
+            ball = shared(expr)(place) if shared else _enclosed_at(expr, *_exactly(place), precise)
         if ball.is_exact() or (ball.is_finite() and ball.rel_accuracy_bits() >= bits):
             break
         if not ball.is_finite() and precise > PRECISIONS[1]:
@@ -660,7 +670,7 @@ def bound(
     expr: sp.Expr,
     low: sp.Rational,
     high: sp.Rational,
-    enclosed: Enclosing = enclosed,
+    shared: Shared | None = None,
 ) -> arb:
     r"""An upper bound of ``|expr|`` on [low, high], proved: with the Taylor coefficients c_k on a cell of half width h
 
@@ -676,13 +686,17 @@ def bound(
         times = [low, *(holds.rhs for _, holds in expr.args[:-1]), high]
         parts = zip((e for e, _ in expr.args), times, times[1:], strict=False)
         clipped = [(e, max(a, low), min(b, high)) for e, a, b in parts]
-        return max((bound(e, _rational(a, -1), _rational(b, 1), enclosed) for e, a, b in clipped if a < b), key=float)
+        return max((bound(e, _rational(a, -1), _rational(b, 1), shared) for e, a, b in clipped if a < b), key=float)
     edges = [low + (high - low) * sp.Rational(i, 4) for i in range(5)]
     with precision(BOUND_PRECISION, ORDER + 1):
-        return max((_bound_on_cell(expr, a, b, MAX_DEPTH, enclosed) for a, b in itertools.pairwise(edges)), key=float)
+        return max(
+            (_bound_on_cell(expr, a, b, MAX_DEPTH, shared or enclosed) for a, b in itertools.pairwise(edges)), key=float
+        )
 
 
-def _bound_on_cell(expr: sp.Expr, low: sp.Rational, high: sp.Rational, depth: int, enclosed: Enclosing) -> arb:
+def _bound_on_cell(
+    expr: sp.Expr, low: sp.Rational, high: sp.Rational, depth: int, enclosed: Callable[[sp.Expr], ArrayFunction]
+) -> arb:
     middle, function = (low + high) / 2, enclosed(expr)
     h = point((high - low) / 2)
     remainder = abs(function(arb_series([hull(low, high), 1]))[ORDER]) * h**ORDER

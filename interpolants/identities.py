@@ -24,7 +24,7 @@ import sympy as sp
 
 from interpolants import diffusion
 from interpolants.coefficient import Coefficient, symbolic
-from interpolants.enclosure import PRECISIONS, Enclosing, Shared, bound, enclosed, value
+from interpolants.enclosure import PRECISIONS, Shared, bound, value
 from interpolants.expression import t
 from interpolants.path import Path
 from interpolants.pieces import derivative, resolved
@@ -131,17 +131,17 @@ def prove(path: Path) -> Ledger:
     return Ledger(path.name, entries, path.undecided)
 
 
-def _entry(name: str, statement: str, equations: list[Equation], enclosed: Enclosing = enclosed) -> Entry:
+def _entry(name: str, statement: str, equations: list[Equation], shared: Shared | None = None) -> Entry:
     largest, reason = 0.0, None
     for left, right in equations:
         is_proved = is_zero(left - right)
-        found = _counterexample(left, right, is_proved, enclosed)
+        found = _counterexample(left, right, is_proved, shared)
         if found is not None:
             return Entry(name, statement, "failed", len(equations), counterexample=found)
         if is_proved or reason is not None:  # once undecided, an entry stays so
             continue
         try:
-            largest = max(largest, math.nextafter(float(bound(resolved(left - right), LOW, HIGH, enclosed)), math.inf))
+            largest = max(largest, math.nextafter(float(bound(resolved(left - right), LOW, HIGH, shared)), math.inf))
         except ArithmeticError as error:
             reason = str(error)
         if largest > _MAX_BOUND:
@@ -151,9 +151,7 @@ def _entry(name: str, statement: str, equations: list[Equation], enclosed: Enclo
     return Entry(name, statement, "bounded" if largest else "proved", len(equations), largest or None)
 
 
-def _counterexample(
-    left: sp.Expr, right: sp.Expr, is_proved: bool = False, enclosed: Enclosing = enclosed
-) -> str | None:
+def _counterexample(left: sp.Expr, right: sp.Expr, is_proved: bool = False, shared: Shared | None = None) -> str | None:
     """A rational time at which the two sides are proved to differ; None where there is none among a few.
 
     What is proved is looked at too, at less effort: the proof and the values share no code.
@@ -161,7 +159,7 @@ def _counterexample(
     difference = resolved(left - right)
     for probe in () if difference == 0 else _PROBES:
         precisions = PRECISIONS[:1] if is_proved else PRECISIONS if probe == _ACCURATE_PROBE else PRECISIONS[:2]
-        ball = value(difference, probe, 1, precisions, enclosed)
+        ball = value(difference, probe, 1, precisions, shared)
         if ball > 0 or ball < 0:
             a, b = (value(side, probe).str(6, radius=False) for side in (left, right))
             return f"{left} is not {right} at t = {probe}: {a} and {b}"

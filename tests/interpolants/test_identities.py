@@ -177,7 +177,7 @@ def test_what_has_no_normal_form_is_bounded_and_never_called_proved(monkeypatch)
     assert identities._entry("bump", "s", [(bump, sp.Integer(0))]).status == "undecided"
     assert "bounded by" in identities._entry("bump", "s", [(bump, sp.Integer(0))]).reason
     unknown = sp.Function("f")(t) * sp.prod([(t - p) for p in identities._PROBES])
-    monkeypatch.setattr(identities, "_counterexample", lambda left, right, is_proved, enclosed: None)
+    monkeypatch.setattr(identities, "_counterexample", lambda left, right, is_proved, shared: None)
     assert "could not be bounded" in identities._entry("f", "s", [(unknown, sp.Integer(0))]).reason
 
 
