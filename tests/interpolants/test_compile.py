@@ -407,3 +407,13 @@ def test_a_logarithm_of_a_product_of_ratios_is_written_in_its_own_parts():
     with mpmath.workdps(60):
         want = evaluate(drift.expr, mpmath.mpf(0.3), digits=60)
     assert float(drift(torch.tensor(0.3, dtype=torch.float64))) == pytest.approx(float(want), rel=1e-13)
+
+
+def test_a_ratio_of_what_is_below_all_floats_is_accurate():
+    path = ip.Path("(exp(0.0019*exp(1-1/t**2))-1)/(exp(0.0019)-1)", "1-t")
+    times = [1e-18, 1e-3, 0.03, 0.0366, 0.1, 0.5]
+    with mpmath.workdps(40):
+        x = [mpmath.mpf("0.0019") * mpmath.exp(1 - 1 / mpmath.mpf(time) ** 2) for time in times]
+        want = [float(2 / mpmath.mpf(time) ** 3 * (y / -mpmath.expm1(-y))) for time, y in zip(times, x, strict=True)]
+    got = path.conversion("score", "velocity")[0](torch.tensor(times, dtype=torch.float64))
+    np.testing.assert_allclose(got.numpy(), want, rtol=1e-15)

@@ -7,6 +7,7 @@ import sympy as sp
 from flint import arb_series
 from hypothesis import given
 from hypothesis import strategies as st
+from sympy.codegen import cfunctions
 
 from interpolants import enclosure
 from interpolants.enclosure import bound
@@ -42,6 +43,22 @@ def test_a_bound_is_above_every_value_and_near_the_largest(text):
         found, value = number(bound(expr, LOW, HIGH))[1], largest(expr)
         assert found >= value
     assert found <= 1.5 * value + 1e-9
+
+
+@pytest.mark.parametrize("name", ["sinh", "tanh", "expm1"])
+@pytest.mark.parametrize("power", [10, 400, 2**62, 10**40])
+def test_what_is_x_to_first_order_keeps_its_digits_however_small_x_is(name, power):
+    function = enclosure.enclosed((cfunctions.expm1 if name == "expm1" else getattr(sp, name))(t))
+    with enclosure.precision(768):
+        x = flint.arb(flint.fmpq(1, 3)) * flint.arb((1, -power))
+        found = function(x)
+        assert found.rel_accuracy_bits() > 750
+    if power > 400:  # where 1 + x is 1 to all digits
+        assert found.overlaps(x)
+        return
+    with enclosure.precision(4000):
+        e = x.exp()
+        assert found.overlaps({"expm1": e - 1, "sinh": (e - 1 / e) / 2, "tanh": 1 - 2 / (e * e + 1)}[name])
 
 
 @pytest.mark.parametrize("enclosed", [enclosure.enclosed, enclosure.Shared()])
