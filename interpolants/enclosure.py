@@ -369,9 +369,9 @@ _FUNCTIONS: Final[dict[str, Any]] = {
 
 _OF_NUMBERS: Final[dict[str, Callable[..., arb]]] = {
     "exp": arb.exp, "log": arb.log, "sin": arb.sin, "cos": arb.cos, "tan": arb.tan, "cot": arb.cot, "sec": arb.sec,
-    "csc": arb.csc, "asin": arb.asin, "acos": arb.acos, "atan": arb.atan, "sinh": _from_zero("sinh"), "cosh": arb.cosh,
-    "tanh": _from_zero("tanh"), "expm1": _from_zero("expm1"), "log1p": arb.log1p, "Abs": abs, "sign": _sign, "Max": _maximum,
-    "Min": _minimum,
+    "csc": arb.csc, "asin": arb.asin, "acos": arb.acos, "atan": arb.atan, "sinh": _from_zero("sinh"),
+    "cosh": arb.cosh, "tanh": _from_zero("tanh"), "expm1": _from_zero("expm1"), "log1p": arb.log1p, "Abs": abs,
+    "sign": _sign, "Max": _maximum, "Min": _minimum,
 }  # fmt: skip
 
 
