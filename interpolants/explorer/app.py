@@ -63,10 +63,11 @@ def serving(
             blocks.queue(max_size=guard.MAX_WAITING)
             _, url, _ = blocks.launch(
                 server_name=host, server_port=port, prevent_thread_lock=True, quiet=True, share=False, ssr_mode=False,
-                inbrowser=False, footer_links=[], theme=theme, css=page.style() + _STYLE, strict_cors=True,
+                inbrowser=False, footer_links=[], theme=theme, strict_cors=True,
                 enable_monitoring=False, mcp_server=False, pwa=False, run_history=False,
                 max_file_size=guard.MAX_BODY, state_session_capacity=guard.MAX_SESSIONS,
-                head="".join(f'<script src="/{name}" defer></script>' for name in _scripts()),
+                head=f"<style>{page.style()}{_STYLE}</style>"  # as css it would be rewritten, and media queries lost
+                + "".join(f'<script src="/{name}" defer></script>' for name in _scripts()),
                 app_kwargs={"routes": routes, "middleware": [guard.guarding(host)]},
             )  # fmt: skip
             yield Served(url)
@@ -76,7 +77,8 @@ def serving(
 
 _STYLE: Final = """
 gradio-app .contain { gap: 12px; }
-.gradio-container { max-width: 1220px !important; margin: 0 auto; }
+.gradio-container { width: 100%; max-width: 1220px !important; margin: 0 auto; }
+@media (max-width: 640px) { .gradio-container > .main { padding: 8px 4px; } }
 """
 
 
@@ -108,7 +110,7 @@ def _blocks(workers: Workers, alpha: str, sigma: str | None, parameters: Mapping
                         value=_named(*shown),
                         label="path",
                         scale=2,
-                        min_width=110,
+                        min_width=150,
                     )
                     first = gr.Textbox(shown[0], label=f"{ALPHA}(t)", scale=3, elem_id="alpha", max_lines=1)
                     second = gr.Textbox(shown[1], label=f"{SIGMA}(t)", scale=3, elem_id="sigma", max_lines=1)
@@ -116,10 +118,11 @@ def _blocks(workers: Workers, alpha: str, sigma: str | None, parameters: Mapping
                     numbers = gr.Textbox(
                         ", ".join(f"{name}={value!r}" for name, value in parameters.items()),
                         label="parameters", placeholder="such as p=2, q=0.5", elem_id="parameters", max_lines=1,
+                        min_width=200,
                     )  # fmt: skip
                     w = gr.Dropdown(
                         list(diffusion.CHOICES), value="sigma", allow_custom_value=True, elem_id="w",
-                        label="w(t) of the SDE, a name or text",
+                        label="w(t) of the SDE, a name or text", min_width=200,
                     )  # fmt: skip
             with gr.Column(scale=5, min_width=280):
                 verdict = gr.HTML(page.note("Deriving ..."), apply_default_css=False, elem_id="verdict")

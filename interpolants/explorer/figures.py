@@ -11,7 +11,6 @@ from typing import Any, Final
 
 import numpy as np
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from interpolants.explorer.report import TIMES, FloatArray, Function, Report
 from interpolants.explorer.simulation import NUM_STEPS, Errors, Flow
@@ -67,22 +66,20 @@ def _curves(title: str, unit: str, functions: dict[str, Function], scale: str, m
     for (name, curve), style in zip(curves.items(), STYLES, strict=False):
         figure.add_traces(_curve(name, curve, style, limits))
     figure.update_layout(
-        height=360, margin={"t": 42 if title else 15, "b": 85, "l": 62, "r": 16},
-        title={"text": title, "font": {"size": 14}, "x": 0.02, "y": 0.97}, xaxis=_TIME_AXIS,
+        height=335, margin={"t": 15, "b": 85, "l": 62, "r": 16}, title=title, xaxis=_TIME_AXIS,
         yaxis=_value_axis(unit, limits, scale), legend={"orientation": "h", "x": 0, "y": -0.2, "font": {"size": 12}},
     )  # fmt: skip
     return figure
 
 
 def convergence(errors: Errors) -> go.Figure:
-    """Error against number of steps, both logarithmic, with the slope of each solver in the legend."""
+    """Error against number of steps, both logarithmic; the table below it is the legend."""
     figure = go.Figure()
-    for solver, (color, dash) in zip(errors.solvers, STYLES, strict=True):
-        slope = "" if math.isnan(solver.slope) else f", slope {solver.slope:.1f}"
+    for solver, (color, dashes) in zip(errors.solvers, STYLES, strict=True):
         calls = "1 call" if solver.calls == 1 else f"{solver.calls} calls"
         figure.add_scatter(
-            x=list(NUM_STEPS), y=solver.errors, name=f"{solver.solver}: {calls} a step{slope}",
-            mode="lines+markers", line={"color": color, "dash": _dash(dash)},
+            x=list(NUM_STEPS), y=solver.errors, name=solver.solver, showlegend=False,
+            mode="lines+markers", line={"color": color, "dash": dash(dashes)},
             hovertemplate=f"{solver.solver}<br>%{{x}} steps, {calls} each<br>error %{{y:.2e}}<extra></extra>",
         )  # fmt: skip
     worst = max(float(solver.errors.max()) for solver in errors.solvers)
@@ -98,32 +95,27 @@ def convergence(errors: Errors) -> go.Figure:
         xaxis={"type": "log", "title": "number of equal steps", "tickvals": list(NUM_STEPS)},
         yaxis={"type": "log", "title": "root mean square error at the last time", "range": decades,
                "exponentformat": "power", "dtick": 1},
-        legend={"x": 1.02, "xanchor": "left", "y": 1},
     )  # fmt: skip
     return figure
 
 
-def particles(flow: Flow) -> go.Figure:
-    """Two panels, the ODE and the SDE, empty but for their axes: the page draws the frames of ``frames`` into them."""
-    titles = ["<b>ODE</b>  dx = v dt", "<b>SDE</b>  dx = (v + w/2 score) dt + √w dW"]
-    figure = make_subplots(rows=1, cols=2, subplot_titles=titles, horizontal_spacing=0.06)
+def particles(flow: Flow) -> list[go.Figure]:
+    """One of the ODE and one of the SDE, empty but for their axes: the page draws the particles."""
     colors = [color for color, _ in STYLES[: flow.centres.shape[1]]]
-    for column in (1, 2):
-        rings = {"mode": "lines", "line": {"color": GREY, "width": 1, "dash": "dot"}, "hoverinfo": "skip"}
-        trails = {"mode": "lines", "line": {"color": GREY, "width": 1}, "opacity": 0.6, "hoverinfo": "skip"}
-        points = {"mode": "markers", "marker": {"size": 5, "opacity": 0.85, "line": {"width": 0}}}
-        for trace in (rings, trails, points):
-            figure.add_trace(go.Scatter(x=[], y=[], showlegend=False, **trace), row=1, col=column)
-        figure.update_xaxes(range=[-3.6, 3.6], title=_unit(flow, 1), zeroline=False, row=1, col=column)
-        figure.update_yaxes(
-            range=[-3.6, 3.6], zeroline=False, title=_unit(flow, 2), constrain="domain",
-            scaleanchor="x" if column == 1 else "x2", row=1, col=column,
+    rings = {"mode": "lines", "line": {"color": GREY, "width": 1, "dash": "dot"}, "hoverinfo": "skip"}
+    trails = {"mode": "lines", "line": {"color": GREY, "width": 1}, "opacity": 0.6, "hoverinfo": "skip"}
+    points = {"mode": "markers", "marker": {"size": 5, "opacity": 0.85, "line": {"width": 0}}}
+    drawn = []
+    for title in ("<b>ODE</b>  dx = v dt", "<b>SDE</b>  dx = (v + w/2 score) dt + √w dW"):
+        figure = go.Figure([go.Scatter(x=[], y=[], showlegend=False, **trace) for trace in (rings, trails, points)])
+        axis = {"range": [-3.6, 3.6], "zeroline": False}
+        figure.update_layout(
+            height=475, margin={"t": 15, "b": 50, "l": 45, "r": 20}, meta={"colors": colors}, title=title,
+            xaxis={**axis, "title": _unit(flow, 1)},
+            yaxis={**axis, "title": _unit(flow, 2), "constrain": "domain", "scaleanchor": "x"},
         )  # fmt: skip
-    figure.update_layout(
-        height=500, margin={"t": 40, "b": 50, "l": 45, "r": 20}, colorway=colors, meta={"colors": colors}
-    )
-    figure.update_annotations(font_size=14)
-    return figure
+        drawn.append(figure)
+    return drawn
 
 
 def _unit(flow: Flow, axis: int) -> str:
@@ -133,9 +125,9 @@ def _unit(flow: Flow, axis: int) -> str:
 
 def _curve(name: str, values: FloatArray, style: tuple[str, Any], limits: tuple[float, float]) -> list[go.Scatter]:
     """The curve, and a triangle at each end where it has a pole."""
-    color, dash = style
+    color, dashes = style
     shown = np.where(np.isfinite(values), values, np.nan)
-    line = {"color": color, "dash": _dash(dash), "simplify": False}
+    line = {"color": color, "dash": dash(dashes), "simplify": False}
     hover = f"{name} = %{{y:.5g}} at t = %{{x:.3f}}<extra></extra>"
     traces = [go.Scatter(x=TIMES, y=shown, name=name, mode="lines", line=line, hovertemplate=hover)]
     for end in (0, -1):
@@ -175,7 +167,7 @@ def _value_axis(title: str, limits: tuple[float, float], scale: str) -> dict[str
     return {"title": title, "type": "log", "range": decades, "exponentformat": "power", "dtick": 1}
 
 
-def _dash(dashes: Any) -> str:
-    """A style of matplotlib in plotly's words."""
-    named = {"-": "solid", "--": "dash", "-.": "dashdot"}
+def dash(dashes: Any) -> str:
+    """A style of matplotlib as plotly and SVG have it: lengths, or "solid"."""
+    named = {"-": "solid", "--": "9px,9px", "-.": "9px,3px,3px,3px"}
     return named[dashes] if isinstance(dashes, str) else ",".join(f"{2 * length}px" for length in dashes[1])

@@ -1,4 +1,4 @@
-// Draws the figures of a path's page when they are first seen, in the colours of the page; moves the particles; and lets
+// Draws the figures of a path's page once their panel is shown, in the colours of the page; moves the particles; and lets
 // menus and tabs choose what is shown. The panels may come and go, as they do in a live page.
 (() => {
   "use strict";
@@ -9,6 +9,7 @@
     const [text, line] = [colour("--text"), colour("--line")];
     const layout = structuredClone(spec.layout);
     Object.assign(layout, { paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", autosize: true });
+    delete layout.height; // that of its place
     layout.font = { ...layout.font, color: text, family: "system-ui, sans-serif", size: 13 };
     layout.hoverlabel = { bgcolor: colour("--card"), font: { color: text } };
     for (const key of Object.keys(layout).filter((key) => /^[xy]axis/.test(key)))
@@ -28,16 +29,22 @@
     place.append(plot);
     const { data, layout } = themed(spec);
     Plotly.newPlot(plot, data, layout, {
-      displaylogo: false, displayModeBar: "hover", modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
+      displaylogo: false, displayModeBar: "hover", plotlyServerURL: "", // no button that uploads the figure
+      modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "sendChartToCloud"],
     });
     figures.set(place, { spec, plot });
-    new ResizeObserver(() => plot.offsetWidth && Plotly.Plots.resize(plot)).observe(place);
     const particles = place.closest(".particles");
-    if (particles) animate(particles, plot, spec.layout.meta.colors);
+    const plots = [...(particles?.querySelectorAll(".js-plotly-plot") ?? [])];
+    if (plots.length === 2) animate(particles, plots, spec.layout.meta.colors);
   }
-  const seen = new IntersectionObserver((entries) => {
-    for (const { isIntersecting, target } of entries)
-      if (isIntersecting) { seen.unobserve(target); draw(target); }
+  // Not when they are scrolled to: on paper and in a picture of the whole page they would be missing.
+  const sized = new ResizeObserver((entries) => {
+    for (const { target } of entries) {
+      if (!target.offsetWidth) continue; // in a panel that is not shown
+      const drawn = figures.get(target);
+      if (drawn?.plot.isConnected) Plotly.Plots.resize(drawn.plot);
+      else draw(target);
+    }
   });
 
   function retheme() {
@@ -50,7 +57,7 @@
   }
 
   // Particles: positions are float32 by frame, particle and coordinate, those of the SDE by scale before that.
-  function animate(box, plot, colours) {
+  function animate(box, plots, colours) {
     const given = JSON.parse(box.querySelector(".frames").textContent);
     const unpack = (text) => new Float32Array(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
     const [frames, count] = given.shape;
@@ -99,11 +106,13 @@
       const frame = +time.value;
       control(".time-value").textContent = `t = ${given.times[frame].toFixed(3)}`;
       control(".scale-value").textContent = `w × ${given.scales[+scale.value]}`;
-      const parts = [0, 1].flatMap((side) => [rings(frame), trails(side, frame), points(side, frame)]);
-      plot.data.forEach((trace, n) => { [trace.x, trace.y] = parts[n]; });
-      for (const side of [0, 1]) plot.data[3 * side + 2].marker.color = ends[side];
-      plot.layout.datarevision = (plot.layout.datarevision ?? 0) + 1;
-      Plotly.react(plot, plot.data, plot.layout);
+      const parts = [0, 1].map((side) => [rings(frame), trails(side, frame), points(side, frame)]);
+      for (const [side, plot] of plots.entries()) {
+        plot.data.forEach((trace, n) => { [trace.x, trace.y] = parts[side][n]; });
+        plot.data[2].marker.color = ends[side];
+        plot.layout.datarevision = (plot.layout.datarevision ?? 0) + 1;
+        Plotly.react(plot, plot.data, plot.layout);
+      }
     }
     let running = 0;
     function stop() { clearInterval(running); running = 0; play.textContent = "▶"; }
@@ -126,12 +135,14 @@
   }
 
   // Menus of conversions, and tabs.
-  document.addEventListener("change", ({ target }) => {
-    const box = target.closest?.(".conversions");
-    if (!box) return;
+  function choose(box) {
     const [source, to] = [".source", ".target"].map((name) => box.querySelector(name).value);
     for (const part of box.querySelectorAll(".conversion"))
       part.hidden = part.classList.contains("same") ? source !== to : part.dataset.pair !== `${source} ${to}`;
+  }
+  document.addEventListener("change", ({ target }) => {
+    const box = target.closest?.(".conversions");
+    if (box) choose(box);
   });
   document.addEventListener("click", ({ target }) => {
     if (!target.matches?.(".explorer.tabs [role=tab]")) return;
@@ -143,9 +154,11 @@
   });
 
   function look() {
-    for (const place of document.querySelectorAll(".explorer .figure:not([data-found])")) {
-      place.dataset.found = "";
-      seen.observe(place);
+    document.querySelectorAll(".conversions").forEach(choose); // a live page keeps the menus where the panel changes
+    for (const place of document.querySelectorAll(".explorer .figure")) {
+      if (place.querySelector(".js-plotly-plot")) continue;
+      sized.unobserve(place); // a live page may have put another figure into a place that was drawn
+      sized.observe(place);
     }
   }
   new MutationObserver(look).observe(document.documentElement, { childList: true, subtree: true });

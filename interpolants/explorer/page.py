@@ -23,6 +23,7 @@ from interpolants.explorer.report import End, FloatArray, Function, Report
 from interpolants.explorer.simulation import NUM_STEPS, SCALES, Errors, Flow
 from interpolants.expression import CONSTANTS, FUNCTIONS
 from interpolants.identities import Ledger
+from interpolants.plot import STYLES
 from interpolants.quantities import QUANTITIES
 
 TITLE: Final = "Path explorer"
@@ -122,7 +123,7 @@ def formulas(report: Report) -> str:
     sde = r"dx = (a\, x + b\, v)\, dt + \sqrt{w}\, dW"
     forward = r"dx = f\, x\, d\tau + g\, dW, \quad \tau = 1 - t"
     rows = [
-        f"<tr><td>{target} from {source}</td><td class='formula'>{formula(conversion.formula)}</td></tr>"
+        f"<tr><th scope='row'>{target} from {source}</th><td class='formula'>{formula(conversion.formula)}</td></tr>"
         for (source, target), conversion in report.conversions.items()
     ]
     return _panel(
@@ -131,7 +132,7 @@ def formulas(report: Report) -> str:
         + f"<h3>SDE from noise to data, w = {html.escape(report.w)}</h3><p>{formula(sde)}</p>"
         + _functions(list(report.sde))
         + f"<h3>SDE from data to noise</h3><p>{formula(forward)}</p>{_functions([f, g_squared])}"
-        + f"<h3>Conversions</h3><div class='scroll'><table>{''.join(rows)}</table></div>"
+        + f"<h3>Conversions</h3><table class='rules'>{''.join(rows)}</table>"
     )
 
 
@@ -141,7 +142,8 @@ def ledger(ledger: Ledger) -> str:
     summary = "".join(f"{_badge(status)} <b>{count}</b> &ensp;" for status, count in counts.items() if count)
     rows = "".join(
         f"<tr><td>{_badge(entry.status)}</td><th scope='row'>{html.escape(entry.name)}</th>"
-        f"<td class='formula'>{formula(entry.statement)}</td><td class='number'>{entry.equations}</td>"
+        f"<td class='formula'>{formula(entry.statement)}</td>"
+        f"<td class='number' data-head='equations:'>{entry.equations}</td>"
         f"<td>{_remark(entry.bound, entry.counterexample or entry.reason)}</td></tr>"
         for entry in ledger.entries
     )
@@ -149,8 +151,8 @@ def ledger(ledger: Ledger) -> str:
         f"<p class='summary'>{summary}</p><p>Each derived formula is set beside a statement that was not used to "
         "derive it. <i>Proved</i>: their difference is zero in normal form, for all t. <i>Bounded</i>: interval "
         "arithmetic bounds it on [1/16, 15/16]. <i>Failed</i>: the two sides differ, or it is not decided.</p>"
-        "<div class='scroll'><table class='ledger'><thead><tr><th>status</th><th>identity</th><th>statement</th>"
-        f"<th>equations</th><th>remark</th></tr></thead><tbody>{rows}</tbody></table></div>"
+        "<table class='ledger'><thead><tr><th>status</th><th>identity</th><th>statement</th>"
+        f"<th>equations</th><th>remark</th></tr></thead><tbody>{rows}</tbody></table>"
     )
 
 
@@ -174,7 +176,7 @@ def particles(flow: Flow) -> str:
         f'<label>scale of w <input type="range" class="scale" min="0" max="{len(SCALES) - 1}" '
         f'value="{SCALES.index(1.0)}" step="1">'
         f'<output class="scale-value"></output></label><span>w = {html.escape(flow.w)}</span></div>'
-        f"{figure(figures.particles(flow))}{_json(drawn, 'frames')}"
+        f'<div class="grid">{"".join(map(figure, figures.particles(flow)))}</div>{_json(drawn, "frames")}'
         "<p>Five Gaussians, whose velocity and score are known exactly at every time: nothing is trained. Both sides "
         "start from the same points; a colour is the component in which a point ends. Dotted circles are the "
         "components' exact law, two standard deviations wide: it is the same for every w. With more noise a point "
@@ -186,22 +188,22 @@ def solvers(errors: Errors) -> str:
     """The error of solvers against their number of steps."""
     head = "".join(f"<th class='number'>{count}</th>" for count in NUM_STEPS)
     rows = "".join(
-        f"<tr><th scope='row'>{html.escape(s.solver)}</th><td class='number'>{s.calls}</td>"
+        f"<tr><th scope='row'>{_line(*style)} {html.escape(s.solver)}</th><td class='number'>{s.calls}</td>"
         + "".join(f"<td class='number'>{error:.1e}</td>" for error in s.errors)
         + f"<td class='number'>{'' if np.isnan(s.slope) else f'{s.slope:.2f}'}</td></tr>"
-        for s in errors.solvers
+        for s, style in zip(errors.solvers, STYLES, strict=True)
     )
     low, high = errors.interval
     where = "" if errors.interval == (0.0, 1.0) else (
         f" The velocity is infinite at an end of this path: all solvers run on t from {low:.1e} to 1 - {1 - high:.1e}."
     )  # fmt: skip
     return _panel(
-        figure(figures.convergence(errors))
-        + "<p>Sixty-four points of the mixture of five Gaussians, by the probability-flow ODE in equal steps of time; "
-        "the multistep methods are those of <code>interpolants.exponential</code>, derived from the path. The slope is "
-        f"that of the last doublings.{where}</p><div class='scroll'><table><thead><tr><th>solver</th>"
+        f"{figure(figures.convergence(errors))}<div class='scroll'><table><thead><tr><th>solver</th>"
         f"<th class='number'>calls a step</th>{head}<th class='number'>slope</th></tr></thead>"
         f"<tbody>{rows}</tbody></table></div>"
+        "<p>Sixty-four points of the mixture of five Gaussians, by the probability-flow ODE in equal steps of time; "
+        "the multistep methods are those of <code>interpolants.exponential</code>, derived from the path. The slope is "
+        f"that of the last doublings.{where}</p>"
     )
 
 
@@ -244,9 +246,13 @@ def document(report: Report, ledger_: Ledger, flow: Flow, errors: Errors) -> str
 
 
 def figure(drawn: go.Figure) -> str:
-    """A place in which the page draws a figure once it is seen."""
-    drawn.update_layout(template="none")
-    return f'<div class="figure" style="height:{drawn.layout.height}px">{_json(drawn.to_plotly_json(), "spec")}</div>'
+    """A place in which the page draws a figure once it is shown, below its title, which wraps as plotly's do not."""
+    title = drawn.layout.title.text or ""
+    drawn.update_layout(template="none", title=None)
+    return (
+        f'<div><div class="title">{title}</div><div class="figure" style="height:{drawn.layout.height}px">'
+        f"{_json(drawn.to_plotly_json(), 'spec')}</div></div>"
+    )
 
 
 def _json(value: Any, kind: str) -> str:
@@ -270,12 +276,13 @@ def _option(value: str, selected: bool) -> str:
 def _functions(functions: list[Function]) -> str:
     rows = "".join(
         f"<tr><td class='formula'>{formula(f'{f.symbol} = {f.formula}')}</td>"
-        f"<td>{_end(f.ends[0])}</td><td>{_end(f.ends[1])}</td></tr>"
+        + "".join(f"<td class='formula' data-head='t = {t}:'>{_end(end)}</td>" for t, end in enumerate(f.ends))
+        + "</tr>"
         for f in functions
     )
     return (
-        "<div class='scroll'><table class='functions'><thead><tr><th>function</th><th>at t = 0, noise</th>"
-        f"<th>at t = 1, data</th></tr></thead><tbody>{rows}</tbody></table></div>"
+        "<table class='functions'><thead><tr><th>function</th><th>at t = 0, noise</th>"
+        f"<th>at t = 1, data</th></tr></thead><tbody>{rows}</tbody></table>"
     )
 
 
@@ -284,6 +291,15 @@ def _end(end: End) -> str:
         return formula(end.limit)
     latex = rf"{end.limit} \quad {end.behaviour}"
     return f"<span class='pole'>{formula(latex)}</span>"
+
+
+def _line(color: str, dashes: Any) -> str:
+    """As a curve is drawn."""
+    stroke = "currentColor" if color == "#000000" else color
+    return (
+        '<svg class="line" width="36" height="8" aria-hidden="true"><line x2="36" y1="4" y2="4" stroke-width="2" '
+        f'style="stroke: {stroke}; stroke-dasharray: {figures.dash(dashes).replace("solid", "none")}"/></svg>'
+    )
 
 
 def _badge(status: str) -> str:

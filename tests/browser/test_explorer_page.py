@@ -5,12 +5,14 @@ import re
 import shutil
 import threading
 
+import numpy as np
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
 import interpolants as ip
 from interpolants import explorer
-from interpolants.explorer import app
+from interpolants.explorer import app, report, simulation
+from interpolants.explorer import page as panels
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 SECONDS = 60_000.0  # milliseconds: a slow machine starts the processes that compute within them
@@ -43,7 +45,7 @@ def page(browser):
 
 def positions(page):
     """The first points of the panel of the SDE."""
-    return page.evaluate("document.querySelector('.particles .js-plotly-plot').data[5].x.slice(0, 20)")
+    return page.evaluate("document.querySelectorAll('.particles .js-plotly-plot')[1].data[2].x.slice(0, 20)")
 
 
 def slide(page, name, value):
@@ -117,6 +119,17 @@ def test_the_live_page(page, tmp_path):
         expect(page.locator("#solvers .js-plotly-plot")).to_be_visible()
         page.get_by_role("tab", name="Ledger").click()
         expect(page.locator("#ledger tbody .badge.proved")).to_have_count(31)
+
+        page.get_by_role("tab", name="Conversions").click()
+        menus = [page.locator(f"#conversions select.{role}") for role in ("source", "target")]
+        for menu, quantity in zip(menus, ("noise", "data"), strict=True):
+            menu.select_option(quantity)
+        alpha.fill("sin(pi*t/2)**2")  # from one path to another the menus stay, and so must what they choose
+        shown = page.locator("#conversions .conversion:visible")
+        expect(shown.locator(".functions")).to_contain_text("2")
+        expect(shown.locator(".js-plotly-plot")).to_be_visible()
+        pair = f"{menus[0].input_value()} {menus[1].input_value()}"
+        expect(shown).to_have_attribute("data-pair", pair)
         page.screenshot(path=tmp_path / "live.png")
     assert page.requests
     assert {re.match(r"(?:blob:)?\w+://([^/:]+)", url).group(1) for url in page.requests} == {"127.0.0.1"}
@@ -170,6 +183,8 @@ def test_the_file(page, scheme, tmp_path_factory):
     page.emulate_media(color_scheme=scheme)
     page.goto(file.as_uri())
     expect(page.locator("#panel-Path .js-plotly-plot")).to_have_count(4)
+    assert page.locator(".modebar-btn[data-title*=Share]").count() == 0  # an upload
+    assert page.locator(".modebar-btn[data-title*=Zoom]").count() > 0
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (sum(map(int, re.findall(r"\d+", background))) > 384) == (scheme == "light")
     page.locator("#tab-Conversions").click()
@@ -183,3 +198,71 @@ def test_the_file(page, scheme, tmp_path_factory):
     assert radical["height"] < 60 < radical["width"]  # typeset in a line, not written as a list of signs
     assert page.requests == [file.as_uri()]
     assert page.faults == []
+
+
+TABS = ("Path", "Conversions", "Particles", "Solvers", "Formulas", "Ledger")
+LONG = ("sin(pi*t/2)**3*(1+t**2)/2", "cos(pi*t/2)**2*(1+(1-t)**2)/2")
+
+GAPS = """() => {
+    const filled = [...document.querySelectorAll('body *')].filter((e) => e.matches('input, select, button')
+        || [...e.childNodes].some((node) => node.nodeType === Node.TEXT_NODE && node.data.trim()));
+    const boxes = filled.map((e) => e.getBoundingClientRect()).filter((box) => box.width && box.height);
+    boxes.sort((one, other) => one.top - other.top);
+    let [end, widest] = [-scrollY, 0];
+    for (const box of boxes) { widest = Math.max(widest, box.top - end); end = Math.max(end, box.bottom); }
+    return widest; }"""
+"""The largest height of the page on which there is neither text nor a control."""
+
+
+@pytest.fixture
+def phone(browser):
+    opened = browser.new_page(viewport={"width": 390, "height": 844}, reduced_motion="reduce")
+    opened.set_default_timeout(SECONDS)
+    yield opened
+    opened.close()
+
+
+def check_fits(page):
+    """Nothing is wider than the page or left empty, and no figure gives more room to its labels than to its curves."""
+    figures = page.locator(".explorer .figure:visible")
+    for number in range(figures.count()):
+        expect(figures.nth(number).locator(".bglayer").first).to_be_attached()  # also where it is not scrolled to
+        whole, inner = figures.nth(number).bounding_box(), figures.nth(number).locator(".nsewdrag").bounding_box()
+        assert inner["width"] > 0.6 * whole["width"]
+        assert inner["height"] > 0.3 * whole["height"]
+    assert page.evaluate("document.scrollingElement.scrollWidth") == 390
+    assert page.evaluate(GAPS) < 110
+    ends = page.locator(".functions td:visible:not(:first-child)")
+    boxes = [ends.nth(number).bounding_box() for number in range(ends.count())]
+    assert all(box["x"] >= 0 and box["x"] + box["width"] <= 390 for box in boxes)
+
+
+@pytest.mark.parametrize("texts", [("t", "1-t"), LONG])
+def test_the_file_fits_a_phone(phone, texts, tmp_path):
+    path, linear, names = ip.Path(*texts), ip.linear(), ("Euler", "Heun", *("multistep 3, velocity",) * 5)
+    measured = tuple(simulation.Convergence(name, 1, 0.1 ** np.arange(6), -1.0) for name in names)
+    errors, file = simulation.Errors(measured, 1e-8, (0, 1)), tmp_path / "page.html"
+    file.write_text(panels.document(report.report(path, "sigma"), ip.prove(linear), simulation.flow(linear), errors))
+    phone.goto(file.as_uri())
+    for name in TABS:
+        phone.locator(f"#tab-{name}").click()
+        check_fits(phone)
+
+
+def test_the_live_page_fits_a_phone(phone):
+    with app.serving("t", "1-t", {}) as served:
+        phone.goto(served.url)
+        for alpha, sigma in (("t", "1-t"), LONG):
+            phone.locator("#alpha input").fill(alpha)
+            phone.locator("#sigma input").fill(sigma)
+            expect(phone.locator("#verdict .valid")).to_contain_text("sin" if alpha in LONG else "1")
+            expect(phone.locator("#path .js-plotly-plot")).to_have_count(4)
+            check_fits(phone)
+            phone.get_by_role("tab", name="Conversions").click()
+            expect(phone.locator("#conversions .js-plotly-plot:visible")).to_have_count(1)
+            check_fits(phone)
+            phone.get_by_role("tab", name="Path").click()
+        phone.locator("#panels .overflow-menu > button").click()
+        phone.get_by_role("button", name="Ledger").click()
+        expect(phone.locator("#ledger .badge.proved").first).to_be_visible()
+        check_fits(phone)
