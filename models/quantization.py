@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final
 
 from torch import nn
@@ -14,6 +18,31 @@ CHOICES: Final = {
     "float8_weights": "Float8WeightOnlyConfig",
     "float8": "Float8DynamicActivationFloat8WeightConfig",
 }
+
+
+IMPORT_NOISE: Final = {
+    "torchao": "Failed to load ",  # a kernel for another machine, or another version of Python
+    "torch.utils._pytree": "register_constant() on Enum subclasses is deprecated",  # which torchao calls
+    "diffusers.quantizers.torchao.torchao_quantizer": "Unable to import `torchao` Tensor objects",
+}
+"""What is logged where torchao is imported, itself or by diffusers, and helps nobody: the logger, and what it says."""
+
+
+@contextmanager
+def quiet_import() -> Iterator[None]:
+    """Leave out the messages of ``IMPORT_NOISE``, and no others, while torchao or diffusers is imported."""
+    filters = {logging.getLogger(name): partial(_says_other, message) for name, message in IMPORT_NOISE.items()}
+    for logger, keep in filters.items():
+        logger.addFilter(keep)
+    try:
+        yield
+    finally:
+        for logger, keep in filters.items():
+            logger.removeFilter(keep)
+
+
+def _says_other(message: str, record: logging.LogRecord) -> bool:
+    return message not in record.getMessage()
 
 
 def quantize(model: SiT, how: str = "int8_weights") -> SiT:
@@ -35,7 +64,8 @@ def quantize(model: SiT, how: str = "int8_weights") -> SiT:
     if how not in CHOICES:
         raise ValueError(f"quantize: how must be one of {', '.join(CHOICES)}, got {how!r}.")
     try:
-        from torchao import quantization
+        with quiet_import():
+            from torchao import quantization
     except ImportError as error:
         raise ImportError(
             "quantize: torchao must be installed, got none. Run pip install 'sit-interpolants[quantize]'."

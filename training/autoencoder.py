@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import textwrap
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +12,7 @@ from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
 from torch import Tensor
 
+from models.quantization import quiet_import
 from training.hub import sha256
 
 CONFIG: Final = "config.json"
@@ -107,21 +105,10 @@ def _folder(name: str) -> Path:
         raise _not_loaded(name, error) from error
 
 
-@contextmanager
-def _without_warnings() -> Iterator[None]:
-    """diffusers logs what other packages, none of which is used here, lack on this machine."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(before)
-
-
-@_without_warnings()
 def _load(folder: Path, name: str, dtype: torch.dtype) -> Any:
     try:
-        from diffusers import AutoencoderKL  # here, as it takes seconds that other data need not pay
+        with quiet_import():  # here, as it takes seconds that other data need not pay
+            from diffusers import AutoencoderKL
     except ImportError as error:
         message = "autoencoder: `diffusers` must be installed. pip install 'sit-interpolants[vae]' brings it."
         raise ImportError(message) from error

@@ -7,15 +7,18 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
-from diffusers import AutoencoderKL, DiffusionPipeline, ImagePipelineOutput, ModelMixin
-from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from models import SiT
+from models.quantization import quiet_import
 from training.diffusers_scheduler import Generator, PathScheduler
 from training.fields import Field
 from training.guidance import Guidance
+
+with quiet_import():
+    from diffusers import AutoencoderKL, DiffusionPipeline, ImagePipelineOutput, ModelMixin
+    from diffusers.configuration_utils import ConfigMixin, register_to_config
+    from diffusers.utils.torch_utils import randn_tensor
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 

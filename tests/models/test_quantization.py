@@ -1,12 +1,14 @@
 """Blocks in 8 bits, against the same network in float64."""
 
+import logging
+import subprocess
 import sys
 
 import pytest
 import torch
 
 from models import SiT, quantize
-from models.quantization import CHOICES
+from models.quantization import CHOICES, IMPORT_NOISE, quiet_import
 
 
 def network() -> SiT:
@@ -44,3 +46,25 @@ def test_a_wrong_choice_and_a_missing_library_are_answered(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchao", None)
     with pytest.raises(ImportError, match=r"pip install 'sit-interpolants\[quantize\]'"):
         quantize(network())
+
+
+IMPORTS = {
+    "torchao": "from models import create_model, quantize; quantize(create_model('SiT-T/4', input_size=8, in_channels=1))",
+    "diffusers": "import training.diffusers_pipeline",
+}
+
+
+@pytest.mark.parametrize("library", IMPORTS)
+def test_an_import_prints_nothing(library):
+    pytest.importorskip(library)
+    ran = subprocess.run([sys.executable, "-c", IMPORTS[library]], capture_output=True, text=True, check=True)
+    assert ran.stdout + ran.stderr == ""
+
+
+def test_other_messages_of_the_same_loggers_are_seen(caplog):
+    for name, noise in IMPORT_NOISE.items():
+        with quiet_import():
+            logging.getLogger(name).warning("%s", noise)
+            logging.getLogger(name).warning("something else")
+        logging.getLogger(name).warning("%s", noise)
+        assert [record.getMessage() for record in caplog.records if record.name == name] == ["something else", noise]
