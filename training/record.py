@@ -1,7 +1,7 @@
 """What a run writes for people to look at:
 
 - ``metrics.jsonl``: a line of JSON each so many steps; a value that is not finite is null;
-- ``log.txt``: what was said, and when;
+- ``log.txt``: the course of the run, in a few lines, and what was said, and when;
 - ``config.yaml`` and ``environment.json``: see ``environment``;
 - ``samples/step-00001000.png``: pictures, in a folder for each kind;
 - if asked, the metrics and pictures once more in ``tensorboard/``, and at Weights & Biases.
@@ -13,6 +13,7 @@ import io
 import json
 import math
 import secrets
+import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from training.environment import now, write_facts
 from training.files import named, write_text
 from training.images import decode
 from training.processes import Processes
+from training.progress import SECONDS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -102,7 +104,7 @@ class Recorder:
         self, run: str | Path, settings: LogConfig, config: Mapping[str, Any], processes: Processes, step: int = 0
     ) -> None:
         settings.require_installed()
-        self.run, self._sinks = Path(run), list[_Sink]()
+        self.run, self._sinks, self._course = Path(run), list[_Sink](), _Course()
         if not processes.is_first:
             return
         self.run.mkdir(parents=True, exist_ok=True)
@@ -122,13 +124,16 @@ class Recorder:
         with ExitStack() as stack:  # closes all, also where one fails
             for sink in self._sinks:
                 stack.callback(sink.close, failed=kind is not None)
-            if kind is not None:
-                stack.callback(self.note, f"{kind.__name__}: {error}")
+            stack.callback(self._note, [] if kind is None else [f"{kind.__name__}: {error}"])
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """The metrics of a step."""
+        """The metrics of a step. Their loss and speed are also noted in log.txt: each minute, when the steps have
+        doubled, and before another message.
+        """
         for sink in self._sinks:
             sink.scalars(step, values)
+        if self._course.add(step, values):
+            self._note([])
 
     def image(self, name: str, step: int, picture: Picture | Figure) -> None:
         """A picture of a step: uint8 of shape (H, W, 3), or a figure.
@@ -152,10 +157,40 @@ class Recorder:
 
     def note(self, message: str) -> None:
         """Note a message in log.txt."""
+        self._note([message])
+
+    def _note(self, messages: list[str]) -> None:
         if self._sinks:
             path = self.run / MESSAGES_FILE
             with named(path), path.open("a") as file:
-                file.write(f"{now()} {message}\n")
+                file.writelines(f"{now()} {message}\n" for message in [*self._course.read(), *messages])
+
+
+class _Course:
+    """The mean loss since it was read, and the speed."""
+
+    def __init__(self) -> None:
+        self._losses, self._line = list[float](), ""
+        self._step, self._next_step, self._next_time = 0, 0, 0.0
+
+    def add(self, step: int, values: Mapping[str, float]) -> bool:
+        """Whether it is time to read it."""
+        if "loss" not in values:
+            return False
+        self._losses += [values["loss"]] if math.isfinite(values["loss"]) else []
+        mean = f"{sum(self._losses) / len(self._losses):.4g}" if self._losses else "not finite"
+        speed = f", {values['images_per_second']:,.4g} images/s" if "images_per_second" in values else ""
+        self._step, self._line = step, f"step {step}: loss {mean}{speed}"
+        return step >= self._next_step or time.monotonic() >= self._next_time
+
+    def read(self) -> list[str]:
+        """A line, or none if nothing was added."""
+        if not self._line:
+            return []
+        line, self._line = self._line, ""
+        self._losses.clear()
+        self._next_step, self._next_time = 2 * self._step, time.monotonic() + SECONDS
+        return [line]
 
 
 def read_log(file: str | Path) -> list[dict[str, Any]]:

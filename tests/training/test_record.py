@@ -223,6 +223,36 @@ def test_what_is_said_is_printed_and_noted_with_its_time(tmp_path, capsys):
     assert all(before <= datetime.fromisoformat(time) <= datetime.now().astimezone() for time, _ in lines)
 
 
+def noted(run) -> list[str]:
+    return [line.split(" ", 1)[1] for line in (run / "log.txt").read_text().splitlines()]
+
+
+def test_the_log_tells_the_course_of_the_run(tmp_path, monkeypatch):
+    """A line when the steps have doubled and each minute, with the mean loss since the line before."""
+    seconds = iter(range(0, 10_000, 10))  # ten seconds a line of metrics
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    clock = [0]
+    with recorder(tmp_path) as record:
+        for step in range(5, 205, 5):
+            clock[0] = next(seconds)
+            record.scalars(step, {"loss": 1000 / step, "images_per_second": 1234.5})
+            if step == 150:
+                record.note("saves step 150")
+    ends = [5, 10, 20, 40, 70, 100, 130, 150, 180, 200]  # doublings, then 6 lines of metrics; what is left at the end
+    means = [np.mean([1000 / step for step in range(low + 5, high + 5, 5)]) for low, high in zip([0, *ends], ends)]
+    lines = [f"step {step}: loss {mean:.4g}, 1,234 images/s" for step, mean in zip(ends, means, strict=True)]
+    assert noted(tmp_path) == [*lines[:8], "saves step 150", *lines[8:]]
+
+
+def test_the_log_of_a_loss_that_is_not_finite(tmp_path):
+    with recorder(tmp_path, step=100) as record:
+        record.scalars(110, {"loss": math.nan})
+        record.scalars(120, {"loss": math.nan})
+        record.scalars(130, {"loss": 2.0})
+        record.scalars(130, {"speed": 1.0})
+    assert noted(tmp_path) == ["step 110: loss not finite", "step 130: loss 2"]
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
