@@ -140,10 +140,10 @@ def trajectory(
         del arguments["official"]
         if isinstance(sampler, ODEConfig):
             name = f"ODE, {sampler.method or default_ode_method(field)}"
-            xs = sample_ode(field, noise, y=y, trajectory=True, **arguments)
+            xs = sample_ode(field, noise, y=y, trajectory=True, progress=True, **arguments)
         else:
             name = f"SDE, {sampler.method if sampler.w is None else f'w = {sampler.w}'}"
-            xs = sample_sde(field, noise, y=y, trajectory=True, seed=settings.seed, **arguments)
+            xs = sample_sde(field, noise, y=y, trajectory=True, progress=True, seed=settings.seed, **arguments)
         states[name] = xs[:: num_steps // (columns - 1)].cpu()
     images = {name: torch.stack([decode(x) for x in xs]) for name, xs in states.items()}
     return trajectory_figure(images, times=torch.linspace(0, 1, columns).tolist(), labels=labels.tolist())

@@ -25,7 +25,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from examples.study_page import write_page
 from models import SiT
@@ -51,6 +50,7 @@ from training.image_sets import SourceImages, planes
 from training.images import to_pixels, to_unit_range
 from training.metrics import Neighbourhoods
 from training.moments import Gaussian, frechet_distance
+from training.progress import progress
 from training.reference import cached
 from training.resampling import estimate
 from training.shards import require_equal_settings, write_array, write_json
@@ -276,7 +276,7 @@ def measure_all(study: Study) -> None:
     context = multiprocessing.get_context("spawn")
     with (
         concurrent.futures.ProcessPoolExecutor(study.jobs, context, _start_process, (study.run, threads)) as pool,
-        tqdm(total=len(todo), desc=study.run, unit="network") as bar,
+        progress(total=len(todo), desc=study.run, unit="network") as bar,
     ):
         futures = {pool.submit(measure_one, study, *each): each for each in todo}
         try:

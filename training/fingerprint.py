@@ -14,6 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any, Final
 
+from training.progress import PATIENCE, progress
+
 Fingerprint = Mapping[str, Any]
 
 SAID: Final = 6
@@ -29,7 +31,7 @@ def fingerprint(classes: Sequence[str], items: Iterable[tuple[int, str]]) -> Fin
     """
     everything, each = sha256(), [sha256() for _ in classes or [""]]
     counts = [0] * len(each)
-    for label, description in items:
+    for label, description in progress(items, desc="looking at the data", unit="example", leave=False, delay=PATIENCE):
         line = f"{description}\n".encode()
         everything.update(line)
         each[label].update(line)

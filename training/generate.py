@@ -20,6 +20,7 @@ from training.config import ODEConfig, SamplingConfig, SDEConfig, path_of
 from training.fields import Field, unwrapped
 from training.monitor import Callback
 from training.official import sample_official_ode, sample_official_sde
+from training.progress import PATIENCE, progress
 from training.samplers import sample_ode, sample_sde
 
 _OF_NOISE, _OF_CLASSES = 2, 3  # streams of their own: those of the likelihood are 0 and 1
@@ -42,8 +43,14 @@ def draw(field: Field, sampler: ODEConfig | SDEConfig, settings: SamplingConfig)
     """
     count, size = settings.num_samples, settings.batch_size
     batches = [range(start, min(start + size, count)) for start in range(0, count, size)]
-    samples, labels = zip(*(draw_some(field, sampler, settings, batch) for batch in batches), strict=True)
-    return torch.cat([x.cpu() for x in samples]), torch.cat(labels)
+    samples, labels = [], []
+    with progress(total=count, desc=str(sampler), unit="sample", leave=False, delay=PATIENCE) as bar:
+        for batch in batches:
+            x, y = draw_some(field, sampler, settings, batch)
+            samples.append(x.cpu())
+            labels.append(y)
+            bar.update(len(batch))
+    return torch.cat(samples), torch.cat(labels)
 
 
 def draw_some(

@@ -8,7 +8,7 @@ import os
 import zipfile
 import zlib
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from itertools import accumulate
@@ -25,6 +25,7 @@ from training.config import Config, read_config
 from training.data import Digits, Images, Source, read_ahead
 from training.hub import sha256
 from training.images import UNREADABLE, decode, image_files, to_pixels
+from training.progress import PATIENCE, progress
 from training.shards import SETTINGS
 
 ARRAY: Final = "arr_0"
@@ -173,7 +174,8 @@ class SourceImages(ImageSet):
         if isinstance(self.source, Digits):
             return hashlib.sha256(self.source.images.numpy().tobytes()).hexdigest()
         digest = hashlib.sha256(str(self.source.shape).encode())
-        for index in range(len(self.source)):
+        images = range(len(self.source))
+        for index in progress(images, desc=f"checksums of {self.name}", unit="image", leave=False, delay=PATIENCE):
             try:
                 image = self.source.encoded(index)[0]
                 each = hashlib.sha256(image).digest() if isinstance(image, bytes) else sha256(Path(image)).encode()
@@ -287,9 +289,11 @@ def _array(file: Path) -> NDArray[Any]:
     return np.memmap(file, dtype, "r", entry.header_offset + 30 + int(lengths.sum()) + head, shape)
 
 
-def _digest(files: Iterable[Path], folder: Path | None = None) -> str:
+def _digest(files: Sequence[Path], folder: Path | None = None) -> str:
     """SHA-256 of one file, or of the lines of those of several."""
-    digests = {str(file.relative_to(folder) if folder else file.name): sha256(file) for file in files}
+    names = (str(file.relative_to(folder) if folder else file.name) for file in files)
+    read = progress(files, desc=f"checksums of {folder or files[0].parent}", unit="file", leave=False, delay=PATIENCE)
+    digests = dict(zip(names, map(sha256, read), strict=True))
     if len(digests) == 1 and not folder:
         return next(iter(digests.values()))
     return hashlib.sha256("".join(f"{digest}  {name}\n" for name, digest in digests.items()).encode()).hexdigest()

@@ -17,6 +17,8 @@ from PIL import Image, ImageOps
 from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION
 from torch import Tensor
 
+from training.progress import PATIENCE, progress
+
 SUFFIXES: Final = frozenset(suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN)
 """Of the formats that Pillow reads, such as .png."""
 
@@ -39,7 +41,8 @@ def image_files(folder: Path) -> list[Path]:
     Links to files and folders are followed, but for a link to a folder that it lies in. See ``holds_data`` for what is
     passed over.
     """
-    return sorted(_image_files(str(folder), ()))
+    found = _image_files(str(folder), ())
+    return sorted(progress(found, desc=f"looking into {folder}", unit="image", leave=False, delay=PATIENCE))
 
 
 def _image_files(folder: str, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:

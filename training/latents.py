@@ -37,6 +37,7 @@ from training.data import Batch, Examples, Seed
 from training.fingerprint import Fingerprint, fingerprint
 from training.hub import sha256
 from training.order import generator
+from training.progress import PATIENCE, progress
 from training.shards import SETTINGS, Shards, check_array, write_array, write_json
 
 FORMAT: Final = 1
@@ -162,12 +163,11 @@ class Latents(Examples):
         Raises:
             ValueError: If one is not, to the byte, what was written.
         """
-        for shard in ({"sha256": self.manifest["sha256"]}, *self.manifest["shards"]):
-            for name, digest in shard["sha256"].items():
-                if sha256(self.folder / name) != digest:
-                    raise ValueError(
-                        f"latents: {self.folder / name} is damaged, its SHA-256 is not that of {MANIFEST}."
-                    )
+        shards = ({"sha256": self.manifest["sha256"]}, *self.manifest["shards"])
+        files = [each for shard in shards for each in shard["sha256"].items()]
+        for name, digest in progress(files, desc=f"checksums of {self.folder}", unit="file", delay=PATIENCE):
+            if sha256(self.folder / name) != digest:
+                raise ValueError(f"latents: {self.folder / name} is damaged, its SHA-256 is not that of {MANIFEST}.")
 
 
 class Writer(Shards):

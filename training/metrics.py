@@ -12,6 +12,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from training.progress import PATIENCE, progress
 from training.resampling import Statistic, mean
 
 Kernel = Callable[[Tensor, Tensor], Tensor]
@@ -135,14 +136,14 @@ def cmmd(samples: Tensor, reference: Tensor, *, sigma: float = 10.0, scale: floa
 def _mmd(x: Tensor, y: Tensor, kernel: Kernel, counts: Tensor, *, unbiased: bool) -> Tensor:
     """Squared maximum mean discrepancy for each of the counts of x, shape (B,)."""
     within_x, across, diagonal = torch.zeros_like(counts[:, 0]), torch.zeros_like(counts[:, 0]), x.new_zeros(len(x))
-    for rows in _chunks(len(x), len(x) + len(y)):
+    for rows in _chunks(len(x), len(x) + len(y), "kernel of the samples"):
         k = kernel(x[rows], x)
         diagonal[rows] = k.diagonal(rows.start)
         within_x += ((counts[:, rows] @ k) * counts).sum(1)
         across += counts[:, rows] @ kernel(x[rows], y).mean(1)
     total, pairs_x = counts.sum(1), counts.sum(1) ** 2
     within_y, pairs_y = x.new_zeros(()), len(y) ** 2
-    for rows in _chunks(len(y), len(y)):
+    for rows in _chunks(len(y), len(y), "kernel of the reference"):
         k = kernel(y[rows], y)
         within_y += k.sum() - (k.diagonal(rows.start).sum() if unbiased else 0)
     if unbiased:  # without the pairs of a row with itself, however often it was drawn
@@ -218,13 +219,14 @@ class Neighbourhoods:
 
     def _distances(self) -> Iterator[tuple[slice, Tensor]]:
         """Squared, of some samples at a time from all real images."""
-        for rows in _chunks(len(self.x), len(self.y)):
+        for rows in _chunks(len(self.x), len(self.y), "neighbourhoods"):
             yield rows, _squared_distances(self.x[rows], self.y)
 
 
 def _nearest(rows: Tensor, number: int) -> tuple[Tensor, Tensor]:
     """Of each row the squared distances to its nearest ones, itself among them, ascending, and which they are."""
-    parts = [_squared_distances(rows[part], rows).topk(number, largest=False) for part in _chunks(len(rows), len(rows))]
+    chunks = _chunks(len(rows), len(rows), "nearest neighbours")
+    parts = [_squared_distances(rows[part], rows).topk(number, largest=False) for part in chunks]
     return torch.cat([part.values for part in parts]), torch.cat([part.indices for part in parts])
 
 
@@ -246,7 +248,8 @@ def _blocks(rows: int, number: int) -> list[slice]:
     return [slice(i * rows // number, (i + 1) * rows // number) for i in range(number)]
 
 
-def _chunks(rows: int, columns: int) -> Iterator[slice]:
-    """Of as many rows as the budget of memory has room for."""
+def _chunks(rows: int, columns: int, what: str) -> Iterator[slice]:
+    """Of as many rows as the budget of memory has room for; ``what`` is made of them, which may take long."""
     size = max(1, BUDGET // columns)
-    yield from (slice(start, min(start + size, rows)) for start in range(0, rows, size))
+    chunks = [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
+    yield from progress(chunks, desc=what, unit="block", leave=False, delay=PATIENCE)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
+from training.progress import PATIENCE, progress
 from training.resampling import Statistic
 
 
@@ -152,8 +152,8 @@ def frechet(features: Tensor, reference: Gaussian) -> Statistic:
         return distance
 
     def values(counts: Tensor) -> Tensor:
-        bar = tqdm(counts, desc="Frechet distances", leave=False, disable=None)
-        return torch.stack([one(each) for each in bar])[:, None]
+        each = progress(counts, desc="Frechet distances", unit="set", leave=False, delay=PATIENCE)
+        return torch.stack([one(of_one) for of_one in each])[:, None]
 
     return Statistic(len(x), values, x.device)
 

@@ -8,7 +8,8 @@ from types import TracebackType
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
+
+from training.progress import progress as bar
 
 Callback = Callable[[int, float, Tensor], object]
 """callback(step, t, x): the state x at time t, from which step number ``step`` (from 0) starts."""
@@ -33,7 +34,7 @@ class Monitor:
     ) -> None:
         self.num_steps, self.callback = num_steps, callback
         self.states: list[Tensor] | None = [] if trajectory else None
-        self._bar = tqdm(total=num_steps, unit="step", disable=not progress)
+        self._bar = bar(total=num_steps, unit="step", desc="sampling", disable=not progress)
         self._step = -1
         self._unread: list[tuple[int, float | Tensor, Tensor]] = []
 

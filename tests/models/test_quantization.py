@@ -49,7 +49,7 @@ def test_a_wrong_choice_and_a_missing_library_are_answered(monkeypatch):
 
 
 IMPORTS = {
-    "torchao": "from models import create_model, quantize; quantize(create_model('SiT-T/4', input_size=8, in_channels=1))",
+    "torchao": "import models; models.quantize(models.create_model('SiT-T/4', input_size=8, in_channels=1))",
     "diffusers": "import training.diffusers_pipeline",
 }
 

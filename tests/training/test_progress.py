@@ -4,10 +4,23 @@ import io
 import re
 import sys
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 from tqdm import tqdm
 
-from training.progress import progress
+import interpolants as ip
+from models import create_model
+from training import Field
+from training.config import ODEConfig, SamplingConfig
+from training.data import ImageFolder
+from training.generate import draw
+from training.image_sets import open_images
+from training.metrics import Neighbourhoods, cmmd, kid
+from training.moments import Gaussian, frechet
+from training.progress import PATIENCE, progress
+from training.resampling import Statistic, estimate
 
 
 def shown(monkeypatch, seconds, terminal=False):
@@ -56,3 +69,48 @@ def test_an_iterable_is_gone_through(monkeypatch, count):
     monkeypatch.setattr(sys, "stderr", out)
     assert list(progress(range(count), desc="x", unit="image")) == list(range(count))
     assert out.getvalue().splitlines()[-1].startswith(f"x: {count} of {count} images")
+
+
+def test_what_is_soon_done_says_nothing(monkeypatch):
+    out = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", out)
+    assert list(progress(range(3), delay=PATIENCE)) == [0, 1, 2]
+    assert out.getvalue() == ""
+
+
+def some_images(folder):
+    for number in range(3):
+        Image.fromarray(np.full((4, 4, 3), 200 + number, np.uint8)).save(folder / f"{number}.png")
+    return folder
+
+
+def evaluate(statistic: Statistic):
+    return estimate(statistic, replicates=3)
+
+
+ROWS = torch.randn(12, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+WORKS = {
+    "Frechet distances: 4 of 4 sets": lambda _: evaluate(frechet(ROWS, Gaussian.of(ROWS + 1))),
+    "kernel of the samples: 1 of 1 blocks": lambda _: evaluate(kid(ROWS, ROWS + 1)),
+    "kernel of the reference: 1 of 1 blocks": lambda _: evaluate(cmmd(ROWS, ROWS + 1)),
+    "nearest neighbours: 1 of 1 blocks": lambda _: Neighbourhoods(ROWS, ROWS + 1),
+    "neighbourhoods: 1 of 1 blocks": lambda _: Neighbourhoods(ROWS, ROWS + 1).precision_and_density(),
+    "looking into .*: 3 of .* images": lambda folder: open_images(some_images(folder)),
+    "checksums of .*: 3 of 3 files": lambda folder: open_images(some_images(folder)).digest,
+    "looking at the data: 3 of .* examples": lambda folder: ImageFolder(some_images(folder), 4).fingerprint,
+    "ODE, euler, 2 steps: 3 of 3 samples": lambda _: draw(
+        Field(create_model("SiT-T/4", input_size=4, in_channels=1, num_classes=2), ip.linear()),
+        ODEConfig("euler", 2),
+        SamplingConfig(num_samples=3, batch_size=2),
+    ),
+}
+
+
+@pytest.mark.parametrize("lines", WORKS)
+def test_a_work_that_is_long_with_much_data_shows_how_far_it_is(lines, monkeypatch, tmp_path):
+    out, clock = io.StringIO(), iter(range(0, 10**9, 70))  # more than a minute between any two looks at it
+    monkeypatch.setattr(sys, "stderr", out)
+    monkeypatch.setattr("tqdm.std.time", lambda: next(clock))
+    WORKS[lines](tmp_path)
+    assert re.search(f"^{lines}", out.getvalue(), re.MULTILINE)
+    assert len(set(out.getvalue().splitlines())) == len(out.getvalue().splitlines())

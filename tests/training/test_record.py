@@ -239,7 +239,8 @@ def test_the_log_tells_the_course_of_the_run(tmp_path, monkeypatch):
             if step == 150:
                 record.note("saves step 150")
     ends = [5, 10, 20, 40, 70, 100, 130, 150, 180, 200]  # doublings, then 6 lines of metrics; what is left at the end
-    means = [np.mean([1000 / step for step in range(low + 5, high + 5, 5)]) for low, high in zip([0, *ends], ends)]
+    spans = zip([0, *ends[:-1]], ends, strict=True)
+    means = [np.mean([1000 / step for step in range(low + 5, high + 5, 5)]) for low, high in spans]
     lines = [f"step {step}: loss {mean:.4g}, 1,234 images/s" for step, mean in zip(ends, means, strict=True)]
     assert noted(tmp_path) == [*lines[:8], "saves step 150", *lines[8:]]
 
