@@ -201,7 +201,7 @@ def table(figures: list[Figure], left_out: dict[str, str], facts: dict[str, Any]
     lines += [f"left out: {name}, as {reason}" for name, reason in left_out.items()]
     for name in ("samples", "reference"):
         of = facts[name]
-        damaged = f", {of['unreadable']:,} more cannot be read" if of["unreadable"] else ""
+        damaged = f", {len(of['unreadable']):,} more cannot be read" if of["unreadable"] else ""
         count = "" if of["count"] is None else f", {of['count']:,} images"
         lines.append(f"{name}: {of['source']}{count}{damaged}, SHA-256 {of['sha256'][:16]}")
     of, space = facts["extractor"], facts["extractor"]["space"]

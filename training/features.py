@@ -254,7 +254,7 @@ class FeatureSet:
     extractor_sha256: str | None
     gaussians: Mapping[str, Gaussian]
     rows: Mapping[str, Tensor]
-    unreadable: int = 0
+    unreadable: tuple[str, ...] = ()
     space: str | None = None
 
     @property
@@ -289,10 +289,10 @@ def extract(
     kept = np.unique(np.linspace(0, count - 1, count if keep is None else min(keep, count)).round().astype(int))
     statistics: dict[str, FeatureStatistics] = {}
     parts: dict[str, list[Tensor]] = {}
-    unreadable = 0
+    unreadable: list[str] = []
     with progress(total=count, desc=images.name, unit="image") as bar:
         for places, batch in images.read(batch_size, workers):
-            unreadable += len(places) - len(batch)
+            unreadable += images.unreadable(places) if len(batch) < len(places) else []
             bar.update(len(places))
             if not len(batch):
                 continue
@@ -305,8 +305,8 @@ def extract(
                         statistics[name] = FeatureStatistics(values.shape[1], values.device)
                     statistics[name].update(values)
                 parts.setdefault(name, []).append(values[wanted.to(values.device)].float().cpu())
-    if count - unreadable < 2:
-        raise ValueError(f"{images.name}: at least 2 images must be readable, got {count - unreadable}.")
+    if count - len(unreadable) < 2:
+        raise ValueError(f"{images.name}: at least 2 images must be readable, got {count - len(unreadable)}.")
     return FeatureSet(
         images.name,
         images.digest,
@@ -314,7 +314,7 @@ def extract(
         extractor.sha256,
         {name: each.gaussian().to("cpu") for name, each in statistics.items()},
         {name: torch.cat(part) for name, part in parts.items()},
-        unreadable,
+        tuple(unreadable),
         extractor.space,
     )
 

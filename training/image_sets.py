@@ -52,6 +52,10 @@ class ImageSet(Dataset[Tensor]):
     def __getitem__(self, rows: range) -> Tensor:
         raise NotImplementedError
 
+    def unreadable(self, rows: range) -> list[str]:
+        """Those left out of ``images[rows]``, and why."""
+        return []
+
     @cached_property
     def digest(self) -> str:
         """SHA-256 of all."""
@@ -167,6 +171,17 @@ class SourceImages(ImageSet):
             except UNREADABLE:
                 continue  # who reads sees that there are fewer, and counts them
         return torch.cat(images)
+
+    def unreadable(self, rows: range) -> list[str]:
+        """See ImageSet."""
+        found = []
+        if isinstance(self.source, Images):
+            for index in rows:
+                try:
+                    self.source.pixels(index)
+                except UNREADABLE as error:
+                    found.append(f"{self.source.name_of(index)}: {error}")
+        return found
 
     @cached_property
     def digest(self) -> str:

@@ -20,7 +20,7 @@ from training.moments import Gaussian
 MOMENTS: Final = {"pool": ("mu", "sigma", "n"), "spatial": ("mu_s", "sigma_s", "n_s")}
 """Keys of mean, covariance and number, the first two as in the references of ADM (and of pytorch-fid)."""
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 
 
 def save(file: Path, features: FeatureSet) -> None:
@@ -61,7 +61,7 @@ def load(file: Path) -> FeatureSet:
         extractor_sha256=said.get("extractor_sha256"),
         gaussians=gaussians,
         rows={name.removeprefix("rows_"): torch.from_numpy(found[name]) for name in names if name.startswith("rows_")},
-        unreadable=int(found.get("unreadable", 0)),
+        unreadable=tuple(map(str, found.get("unreadable", ()))),
         space=said.get("space"),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple, cast
 
@@ -130,7 +130,7 @@ class Trainer:
 
     @property
     def unreadable_file(self) -> Path:
-        """A line for each example that could not be read, each time it was to be seen."""
+        """A line for each example that could not be read, when it is first met."""
         return self.run / "unreadable.txt"
 
     def fit(self) -> bool:
@@ -174,7 +174,7 @@ class Trainer:
         meter = Meter(self.model, self.order.batch_size, self.processes, self.step)
         begun, desc, quiet = self.step, str(self.run), not self.processes.is_first
         with progress(total=steps, initial=begun, unit="step", desc=desc, disable=quiet) as bar:
-            last = False
+            last = told = False
             while not last:
                 line = self.train_step()
                 self.seconds = time.perf_counter() - started
@@ -187,6 +187,9 @@ class Trainer:
                 if self.step == steps or self.step % log.every == 0:
                     by_time, speed = self.loss_by_time.read(self.processes), meter.read(self.step)
                     recorder.scalars(self.step, {**line, **by_time, **speed, "seconds": round(self.seconds, 3)})
+                    if not told and self.unreadable_file.exists():
+                        told = True
+                        recorder.say(f"what cannot be read is left out, and listed in {self.unreadable_file}")
                 with meter.paused():
                     self._keep(recorder, checkpoint=last or self.step % settings.checkpoint_every == 0)
                 self._writer.check()
@@ -274,9 +277,14 @@ class Trainer:
             self._batches = self.steps.read(self.step, self.config.training.steps, workers, pin_memory)
         batch = next(self._batches)
         if batch.unreadable:
-            with self.unreadable_file.open("a") as file:
-                file.writelines(f"{name}\n" for name in batch.unreadable)
+            self._list_unreadable(batch.unreadable)
         return batch
+
+    def _list_unreadable(self, found: Sequence[str]) -> None:
+        there = self.unreadable_file.read_text().splitlines() if self.unreadable_file.exists() else []
+        lines = dict.fromkeys(" ".join(each.splitlines()) for each in found)  # each once
+        with self.unreadable_file.open("a") as file:
+            file.writelines(f"{line}\n" for line in lines if line not in there)
 
     def _drawn(self, batch: Batch) -> Drawn:
         """What the step sees, some labels replaced by the null class.

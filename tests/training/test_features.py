@@ -255,7 +255,7 @@ def test_features_do_not_depend_on_batches_and_moments_are_of_all(module, batch_
     np.testing.assert_allclose(found.gaussians["pool"].sigma, np.cov(rows.double().numpy(), rowvar=False), rtol=1e-6)
 
 
-def test_images_that_cannot_be_read_are_counted(tmp_path, module):
+def test_images_that_cannot_be_read_are_listed(tmp_path, module):
     import yaml
     from PIL import Image
 
@@ -266,7 +266,9 @@ def test_images_that_cannot_be_read_are_counted(tmp_path, module):
     data = {"name": "folder", "source": str(tmp_path)}
     config.write_text(yaml.safe_dump({"model": {"input_size": 4, "in_channels": 3}, "data": data}))
     found = extract(load_extractor("of_a_user:plain"), open_images(config), batch_size=3)
-    assert (found.unreadable, found.count, found.gaussians["pool"].count) == (1, 5, 5)
+    assert (found.count, found.gaussians["pool"].count) == (5, 5)
+    (damaged,) = found.unreadable
+    assert damaged.startswith(f"{tmp_path / '2.png'}: ")
 
 
 def test_a_feature_that_is_not_finite_is_named_by_its_image(module):

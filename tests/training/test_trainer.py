@@ -573,3 +573,22 @@ def test_the_checkpoint_says_how_it_was_made(undisturbed):
     meta = latest(undisturbed.run).meta
     assert meta["config"] == json.loads(json.dumps(dataclasses.asdict(undisturbed.config)))
     assert meta["state"]["seconds"] == undisturbed.seconds > 0
+
+
+def test_an_image_that_cannot_be_read_is_said_once_and_listed_once(tmp_path, capsys):
+    (tmp_path / "images").mkdir()
+    for number in range(7):
+        Image.fromarray(np.full((8, 8), 10 * number, np.uint8)).save(tmp_path / "images" / f"{number}.png")
+    (tmp_path / "images" / "7.png").write_bytes(b"damaged")
+    config = dataclasses.replace(
+        tiny(tmp_path / "run", steps=5),
+        model=ModelConfig(name="SiT-T/8", num_classes=0),
+        data=DataConfig(name="folder", source=str(tmp_path / "images"), batch_size=8),
+    )
+    Trainer(config).fit()  # five times through all images
+    again = dataclasses.replace(config, training=dataclasses.replace(config.training, steps=8))
+    Trainer(again).fit()
+    (line,) = (tmp_path / "run" / "unreadable.txt").read_text().splitlines()
+    assert line.startswith(f"{tmp_path / 'images' / '7.png'}: ")
+    said = [line for line in capsys.readouterr().out.splitlines() if "cannot be read" in line]
+    assert said == [f"what cannot be read is left out, and listed in {tmp_path}/run/unreadable.txt"] * 2  # each start
