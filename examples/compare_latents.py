@@ -62,7 +62,7 @@ def main(config: Comparison) -> None:
         error = (decoded - original).abs().mean().item() * 127.5
         print(f"{name}: PSNR {psnr(original, decoded):.2f} dB, mean absolute error {error:.2f} of 255")
     output = Path(config.output or Path(config.latents) / "comparison.png")
-    reconstruction_figure(pairs, [indices[index] for index in chosen]).savefig(output, dpi=150)
+    reconstruction_figure(pairs, [indices[index] for index in chosen]).savefig(output)
     print(f"{len(chosen)} of {len(latents):,} images, and what {vae.name} makes of their latents: {output}")
 
 

@@ -26,7 +26,8 @@ from training.checkpoint import Checkpoint
 from training.config import ODEConfig, SDEConfig, run_script
 from training.decoder import Decoder
 from training.fields import unwrapped
-from training.figures import sample_grid, trajectory_figure
+from training.figures import COLUMNS, name_of, sample_grid, trajectory_figure
+from training.fingerprint import class_names
 from training.generate import as_sampled, draw, initial_noise, labels_of
 from training.images import to_unit_range
 from training.latents import Latents
@@ -73,6 +74,8 @@ def main(config: Pictures) -> None:
     model = cast(SiT, unwrapped(field.model))
     decode = Decoder(config, model.input_shape, device).images
     real = None if checkpoint is None else real_examples(config, decode)
+    known = {} if checkpoint is None or not model.num_classes else checkpoint.meta.get("data", {})  # not in older runs
+    names = class_names(known) if known else []
     digest = identity(field)["sha256"] if checkpoint is None else checkpoint.digest
     of = f"of {config.pretrained}" if checkpoint is None else f"after {checkpoint.step} steps"
     if config.precision == "bfloat16":
@@ -93,17 +96,22 @@ def main(config: Pictures) -> None:
             }
             np.savez(folder / f"samples_{kind}.npz", samples=samples, labels=labels, about=json.dumps(about))
             shown = first_of_each(labels)
-            figure = sample_grid(decode(samples[shown]), labels[shown], f"Samples: {sampler}", real=real)
-            figure.savefig(folder / f"samples_{kind}.png", dpi=150)
-            print(f"{len(samples)} samples by {sampler}, {of}: {folder}/samples_{kind}.png and .npz")
+            figure = sample_grid(decode(samples[shown]), labels[shown], f"Samples: {sampler}", real=real, names=names)
+            figure.savefig(folder / f"samples_{kind}.png")
+            seen = "all" if len(shown) == len(samples) else len(shown)
+            print(
+                f"{len(samples)} samples by {sampler}, {of}: {folder}/samples_{kind}.npz, "
+                f"{seen} of them in samples_{kind}.png"
+            )
         if others := [sampler for sampler in config.samplers().values() if not sampler.official]:
-            trajectory(field, others, config, decode).savefig(folder / "trajectory.png", dpi=150)
+            trajectory(field, others, config, decode, names).savefig(folder / "trajectory.png")
             print(f"the same noise from t = 0 to t = 1: {folder}/trajectory.png")
 
 
-def first_of_each(labels: Tensor, rows: int = 8, classes: int = 10) -> list[int]:
-    """What a picture shows: the first ones of each of the first classes."""
+def first_of_each(labels: Tensor, rows: int = 8, classes: int = COLUMNS, alone: int = 100) -> list[int]:
+    """What a picture shows: the first ones of each of the first classes, or more where there is but one class."""
     shown = sorted(set(labels.tolist()))[:classes]
+    rows = rows if len(shown) > 1 else alone
     return [index for label in shown for index in (labels == label).nonzero()[:rows, 0].tolist()]
 
 
@@ -125,6 +133,7 @@ def trajectory(
     samplers: Sequence[ODEConfig | SDEConfig],
     config: Pictures,
     decode: Callable[[Tensor], Tensor],
+    names: Sequence[str] = (),
     num_steps: int = 80,
     columns: int = 9,
 ) -> Figure:
@@ -146,7 +155,8 @@ def trajectory(
             xs = sample_sde(field, noise, y=y, trajectory=True, progress=True, seed=settings.seed, **arguments)
         states[name] = xs[:: num_steps // (columns - 1)].cpu()
     images = {name: torch.stack([decode(x) for x in xs]) for name, xs in states.items()}
-    return trajectory_figure(images, times=torch.linspace(0, 1, columns).tolist(), labels=labels.tolist())
+    of_rows = [name_of(label, names) for label in labels.tolist()] if model.num_classes else []
+    return trajectory_figure(images, times=torch.linspace(0, 1, columns).tolist(), labels=of_rows)
 
 
 if __name__ == "__main__":

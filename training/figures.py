@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -20,7 +23,136 @@ INK: Final = "#1f2933"
 FAINT: Final = "#9aa5b1"
 COLORS: Final = ("#2563eb", "#dc2626", "#059669", "#d97706", "#7c3aed", "#0891b2")
 STYLES: Final = ("-", "-", "--", "-", "-.", "-")  # so that curves that coincide are seen
-GAP: Final = 1  # pixels between two images
+DPI: Final = 150  # of images, so that a pixel of theirs is a whole number of the picture's
+TILE: Final = 64  # an image that is smaller is enlarged to about that, by a whole factor
+GAP: Final = 1  # pixels between two images, of theirs
+COLUMNS: Final = 10  # with a class for each, at most
+LONGEST: Final = 24  # letters of a name
+TITLE_SIZE: Final = 11
+LABEL_SIZE: Final = 9
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """Images in rows and columns.
+
+    Attributes:
+        images: In [-1, 1], shape (rows, columns, C, H, W) with C 1 or 3; NaN is left blank.
+        title: Above them.
+        columns, rows: Above the columns, and before the rows; empty is none.
+        below: Below them.
+    """
+
+    images: Tensor
+    title: str = ""
+    columns: Sequence[str] = ()
+    rows: Sequence[str] = ()
+    below: str = ""
+
+
+def tile_figure(panels: Sequence[Tiles], *, stacked: bool = False) -> Figure:
+    """Images at their real size, or enlarged by a whole factor, without interpolation.
+
+    Args:
+        panels: Side by side.
+        stacked: One above the other instead.
+    """
+    panes = [_Pane(tiles) for tiles in panels]
+    for pane in panes:  # the images of all begin at one height, or one above the other
+        if stacked:
+            pane.left = max(each.left for each in panes)
+        else:
+            pane.top = max(each.top for each in panes)
+    widths, heights = [pane.left + pane.size[0] + pane.right for pane in panes], [pane.height for pane in panes]
+    width, height = (max(widths), sum(heights)) if stacked else (sum(widths), max(heights))
+    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
+    for number, pane in enumerate(panes):
+        left, above = (0, sum(heights[:number])) if stacked else (sum(widths[:number]), 0)
+        pane.draw(figure, left, above, width, height)
+    return figure
+
+
+class _Pane:
+    """Tiles with room for what is written about them, in pixels of the picture."""
+
+    MARGIN = 20
+
+    def __init__(self, tiles: Tiles) -> None:
+        self.tiles = tiles
+        rows, columns, _, height, width = tiles.images.shape
+        self.scale = max(1, TILE // max(height, width))
+        self.size = tuple((n * (side + GAP) - GAP) * self.scale for n, side in ((columns, width), (rows, height)))
+        names = max((_length(name, LABEL_SIZE) for name in tiles.columns), default=0)
+        self.turned = names > width * self.scale
+        self.names = (names * math.sqrt(0.5) if self.turned else _points(LABEL_SIZE)) + 12 if names else 0.0
+        longest = max(self.size[0], 4 * TILE)
+        self.title = textwrap.wrap(tiles.title, max(1, int(longest / _length("x", TITLE_SIZE))))
+        needed = max((_length(line, TITLE_SIZE) for line in self.title), default=0)
+        before = max((_length(name, LABEL_SIZE) + 12 for name in tiles.rows), default=0)
+        right = names * math.sqrt(0.5) if self.turned else 0.0  # beyond the last column
+        beyond = (needed - self.size[0]) / 2  # of the title, on either side of the images
+        self.left = round(self.MARGIN + max(before, beyond))
+        self.right = round(self.MARGIN + max(right, beyond))
+        self.top = round(self.MARGIN + self.names + len(self.title) * 1.3 * _points(TITLE_SIZE))
+        self.bottom = round(self.MARGIN + (2 * _points(LABEL_SIZE) if tiles.below else 0))
+
+    @property
+    def height(self) -> int:
+        return self.top + self.size[1] + self.bottom
+
+    def draw(self, figure: Figure, left: int, above: int, width: int, height: int) -> None:
+        """With so many pixels left of it and above it, in a figure of a width and height."""
+        x, y = left + self.left, height - above - self.top - self.size[1]
+        axes = figure.add_axes((x / width, y / height, self.size[0] / width, self.size[1] / height))
+        _show(axes, self.tiles.images)
+        turned = {"rotation": 45, "ha": "left", "rotation_mode": "anchor"} if self.turned else {}
+        _label_tiles(axes.set_xticks, self.tiles.columns, self.tiles.images.shape[-1], **turned)
+        _label_tiles(axes.set_yticks, self.tiles.rows, self.tiles.images.shape[-2])
+        pad = 4 + self.names * 72 / DPI
+        axes.set_title("\n".join(self.title), fontsize=TITLE_SIZE, color=INK, pad=pad, y=1.0, linespacing=1.2)
+        if self.tiles.below:
+            axes.set_xlabel(self.tiles.below, color=INK, fontsize=LABEL_SIZE)
+            axes.xaxis.set_label_position("bottom")
+
+
+def _points(size: float) -> float:
+    return size * DPI / 72
+
+
+def _length(text: str, size: float) -> float:
+    """An estimate of its width, from above."""
+    return 0.62 * _points(size) * len(text)
+
+
+def by_class(
+    images: Tensor, labels: Tensor, classes: Sequence[int], names: Sequence[str] = (), title: str = ""
+) -> Tiles:
+    """Images in one column a class, or in a square where there is but one class, or more than ``COLUMNS``.
+
+    Args:
+        images: In [-1, 1], shape (N, C, H, W).
+        labels: Shape (N,).
+        classes: Of the columns.
+        names: Of the classes, by label; where there is none, a label is its own.
+        title: Above them.
+    """
+    if not 1 < len(classes) <= COLUMNS:
+        columns = max(1, math.ceil(math.sqrt(len(images))))
+        grid = images.new_full((max(1, math.ceil(len(images) / columns)) * columns, *images.shape[1:]), torch.nan)
+        grid[: len(images)] = images
+        return Tiles(grid.view(-1, columns, *images.shape[1:]), title)
+    of_class = [images[labels == label] for label in classes]
+    grid = images.new_full((max(map(len, of_class)), len(classes), *images.shape[1:]), torch.nan)
+    for column, chosen in enumerate(of_class):
+        grid[: len(chosen), column] = chosen
+    return Tiles(grid, title, [name_of(label, names) for label in classes])
+
+
+def name_of(label: int, names: Sequence[str]) -> str:
+    """The name of a class, shortened, or its label."""
+    if label >= len(names):
+        return str(label)
+    return names[label] if len(names[label]) <= LONGEST else f"{names[label][: LONGEST - 3]}..."
 
 
 def sample_grid(
@@ -29,32 +161,24 @@ def sample_grid(
     title: str,
     *,
     real: tuple[Tensor, Tensor, str] | None = None,
-    rows: int = 8,
+    names: Sequence[str] = (),
 ) -> Figure:
-    """Samples, beside real images if there are some, one column a class.
+    """Samples, beside real images if there are some, one column a class; or in a square if there is but one class.
 
     Args:
-        samples: Images in [-1, 1], shape (N, C, H, W) with C 1 or 3; the first ``rows`` of each class are shown.
+        samples: Images in [-1, 1], shape (N, C, H, W) with C 1 or 3.
         labels: Their classes, shape (N,).
         title: What the samples are, for instance the sampler.
-        real: Real images, their classes, and what they are.
-        rows: Most images a class.
+        real: Real images, their classes, and what they are; as many are shown of each class as there are samples.
+        names: Of the classes, by label.
     """
-    classes = sorted(set(labels.tolist()))
-    panels = [(samples, labels, title), *([] if real is None else [real])]
-    rows = min(rows, max(int((labels == label).sum()) for label in classes))
-    title_width = 0.09 * max(len(name) for *_, name in panels)  # inches
-    width = 0.1 + len(panels) * max(0.4 + 0.41 * len(classes), title_width)
-    figure = Figure(figsize=(width, 0.8 + 0.41 * rows), layout=ConstrainedLayoutEngine(compress=True, wspace=0.05))
-    for axes, (images, of, name) in zip(np.ravel(figure.subplots(1, len(panels))), panels, strict=True):
-        grid = torch.full((rows, len(classes), *images.shape[1:]), torch.nan)
-        for column, label in enumerate(classes):
-            chosen = images[of == label][:rows]
-            grid[: len(chosen), column] = chosen
-        _show(axes, grid)
-        _label_tiles(axes.set_xticks, [str(label) for label in classes], images.shape[-1])
-        axes.set_title(name, fontsize=11, color=INK, pad=10)
-    return figure
+    counts = {label: int((labels == label).sum()) for label in sorted(set(labels.tolist()))}
+    panels = [by_class(samples, labels, list(counts), names, title)]
+    if real is not None:
+        images, of, what = real
+        beside = torch.cat([(of == label).nonzero()[:count, 0] for label, count in counts.items()])
+        panels.append(by_class(images[beside], of[beside], list(counts), names, what))
+    return tile_figure(panels)
 
 
 def trajectory_figure(trajectories: Mapping[str, Tensor], times: Sequence[float], labels: Sequence[object]) -> Figure:
@@ -65,19 +189,13 @@ def trajectory_figure(trajectories: Mapping[str, Tensor], times: Sequence[float]
         times: Of the columns.
         labels: Of the rows.
     """
-    panels = len(trajectories)
-    figure = Figure(
-        figsize=(0.5 + panels * (0.2 + 0.5 * len(times)), 0.9 + 0.47 * len(labels)),
-        layout=ConstrainedLayoutEngine(compress=True, wspace=0.03),
+    columns, rows = [f"{time:.3g}" for time in times], [str(label) for label in labels]
+    return tile_figure(
+        [
+            Tiles(states.transpose(0, 1), name, columns, rows, "t, from noise to data")
+            for name, states in trajectories.items()
+        ]
     )
-    for axes, (name, states) in zip(np.ravel(figure.subplots(1, panels)), trajectories.items(), strict=True):
-        _show(axes, states.transpose(0, 1))
-        _label_tiles(axes.set_xticks, [f"{time:.3g}" for time in times], states.shape[-1], fontsize=8)
-        _label_tiles(axes.set_yticks, [str(label) for label in labels], states.shape[-2])
-        axes.set_title(name, fontsize=11, color=INK, pad=10)
-        axes.set_xlabel("t, from noise to data", color=INK)
-        axes.xaxis.set_label_position("bottom")
-    return figure
 
 
 def reconstruction_figure(panels: Mapping[str, tuple[Tensor, Tensor]], labels: Sequence[object]) -> Figure:
@@ -87,18 +205,14 @@ def reconstruction_figure(panels: Mapping[str, tuple[Tensor, Tensor]], labels: S
         panels: Originals and reconstructions by the title of their panel, in [-1, 1], each of shape (N, C, H, W).
         labels: Of the columns.
     """
-    figure = Figure(
-        figsize=(1.0 + 1.6 * len(labels), len(panels) * (0.6 + 4.8)),
-        layout=ConstrainedLayoutEngine(compress=True, hspace=0.05),
+    columns, rows = [str(label) for label in labels], ["original", "decoded", "difference"]
+    return tile_figure(
+        [
+            Tiles(torch.stack([originals, decoded, decoded - originals]), name, columns, rows)
+            for name, (originals, decoded) in panels.items()
+        ],
+        stacked=True,
     )
-    for axes, (name, (originals, decoded)) in zip(
-        np.ravel(figure.subplots(len(panels), 1)), panels.items(), strict=True
-    ):
-        _show(axes, torch.stack([originals, decoded, decoded - originals]))
-        _label_tiles(axes.set_xticks, [str(label) for label in labels], decoded.shape[-1])
-        _label_tiles(axes.set_yticks, ["original", "decoded", "difference"], decoded.shape[-2])
-        axes.set_title(name, fontsize=11, color=INK, pad=10)
-    return figure
 
 
 def path_figure(path: Path, ws: Mapping[str, DiffusionLike]) -> Figure:
@@ -183,12 +297,11 @@ def _show(axes: Axes, grid: Tensor) -> None:
     if channels == 3:
         axes.imshow(((picture + 1) / 2).nan_to_num(1.0).numpy(), interpolation="nearest")
     else:
-        axes.imshow(picture[..., 0].numpy(), cmap="gray_r", vmin=-1, vmax=1, interpolation="nearest")
+        axes.imshow(picture[..., 0].numpy(), cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
     axes.tick_params(length=0, labeltop=True, labelbottom=False, colors=INK)
-    axes.set_yticks([])
     for spine in axes.spines.values():
         spine.set_visible(False)
 
 
-def _label_tiles(set_ticks: Any, labels: Sequence[str], size: int, fontsize: int = 10) -> None:
-    set_ticks([(size - 1) / 2 + k * (size + GAP) for k in range(len(labels))], labels, fontsize=fontsize)
+def _label_tiles(set_ticks: Any, labels: Sequence[str], size: int, **how: Any) -> None:
+    set_ticks([(size - 1) / 2 + k * (size + GAP) for k in range(len(labels))], labels, fontsize=LABEL_SIZE, **how)

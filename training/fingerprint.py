@@ -43,6 +43,11 @@ def fingerprint(classes: Sequence[str], items: Iterable[tuple[int, str]]) -> Fin
     return {"count": sum(counts), "classes": rows, "sha256": everything.hexdigest()}
 
 
+def class_names(found: Fingerprint) -> list[str]:
+    """The names of the classes, by label."""
+    return [row["name"] for row in found["classes"]]
+
+
 def changes(before: Fingerprint, now: Fingerprint) -> list[str]:
     """What differs, a sentence each; empty if nothing does."""
     if before == now:

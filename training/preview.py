@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from training.config import ODEConfig
 from training.fields import Field
+from training.figures import by_class, tile_figure
 from training.generate import integrate
-from training.images import to_pixels
 
 
 def sample_picture(
@@ -23,11 +20,12 @@ def sample_picture(
     sampler: ODEConfig,
     *,
     y: Tensor | None = None,
+    names: Sequence[str] = (),
     seed: int = 0,
     device: torch.device | str = "cpu",
     decode: Callable[[Tensor], Tensor] | None = None,
-) -> NDArray[np.uint8]:
-    """Samples side by side, in about as many rows as columns, row by row.
+) -> Figure:
+    """Samples, one column a class, or in a square; see ``figures.by_class``.
 
     The noise depends on the seed and the shape alone, and torch's default generator is left as it is.
 
@@ -36,13 +34,11 @@ def sample_picture(
         shape: Of all samples, (N, C, H, W).
         sampler: How to integrate.
         y: Labels, shape (N,), or None.
+        names: Of the classes, by label.
         seed: Of the noise.
         device: Of the network and of y.
         decode: From latents to images in [-1, 1], (N, C, H, W) -> (N, C', H', W') with C' 1 or 3; None where the
             samples are images.
-
-    Returns:
-        RGB, shape (rows H', columns W', 3); what is left of the last row is black.
 
     Raises:
         ValueError: If the samples are no images and there is no ``decode``; see also ``integrate``.
@@ -54,15 +50,5 @@ def sample_picture(
     if decode is not None:
         with torch.inference_mode():
             samples = decode(samples)
-    return side_by_side(to_pixels(samples))
-
-
-def side_by_side(pixels: NDArray[Any]) -> NDArray[np.uint8]:
-    """Images (N, H, W, C) with C 1 or 3 as one, (rows H, columns W, 3)."""
-    count, height, width, _ = pixels.shape
-    columns = math.ceil(math.sqrt(count))
-    rows = math.ceil(count / columns)
-    grid = np.zeros((rows * columns, height, width, 3), np.uint8)
-    grid[:count] = pixels  # grey becomes RGB
-    tiles = grid.reshape(rows, columns, height, width, 3).swapaxes(1, 2)  # (rows, H, columns, W, 3)
-    return tiles.reshape(rows * height, columns * width, 3)
+    labels = torch.zeros(len(samples), dtype=torch.int64) if y is None else y.cpu()
+    return tile_figure([by_class(samples.cpu(), labels, sorted(set(labels.tolist())), names)])

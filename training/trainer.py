@@ -21,6 +21,7 @@ from training.coupling import optimal_transport
 from training.data import Batch, Source, Steps
 from training.ema import WIDTH, make_averages, save_snapshot
 from training.fields import Field
+from training.fingerprint import class_names
 from training.generate import as_sampled
 from training.images import to_unit_range
 from training.initial import load_initial
@@ -353,6 +354,7 @@ class Trainer:
             (number, *self.model.input_shape),
             settings.ode,
             y=torch.arange(number, device=self.device) % classes if classes else None,
+            names=class_names(self.source.fingerprint),
             seed=settings.seed,
             device=self.device,
             decode=self._decode,

@@ -1,9 +1,13 @@
 import io
 import sys
+from itertools import combinations
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
+from PIL import Image
 
 import interpolants as ip
 from training.figures import loss_figure, path_figure, reconstruction_figure, sample_grid, trajectory_figure
@@ -35,26 +39,80 @@ def shades(count: int, channels: int = 1, size: int = 2) -> torch.Tensor:
 def test_each_column_of_the_grid_is_a_class():
     labels = torch.tensor([1, 0, 1, 0, 2])
     images, real = shades(5), -shades(5)
-    figure = sample_grid(images, labels, "Samples", real=(real, labels, "Real"), rows=2)
+    figure = sample_grid(images, labels, "Samples", real=(real, labels, "Real"), names=["cats", "dogs"])
     left, right = figure.axes
     for axes, source in ((left, images), (right, real)):
         for (row, column), index in {(0, 0): 1, (1, 0): 3, (0, 1): 0, (1, 1): 2, (0, 2): 4}.items():
             assert np.array_equal(tile(axes, row, column, 2), source[index, 0].numpy())
         assert np.ma.getmaskarray(tile(axes, 1, 2, 2)).all()  # There is no second image of class 2.
-        assert [label.get_text() for label in axes.get_xticklabels()] == ["0", "1", "2"]
+        assert [label.get_text() for label in axes.get_xticklabels()] == ["cats", "dogs", "2"]
         assert axes.get_xticks().tolist() == [0.5, 3.5, 6.5]
     assert (left.get_title(), right.get_title()) == ("Samples", "Real")
     assert drawn(figure)
 
 
+def test_without_classes_all_are_in_a_square():
+    images, none = shades(7), torch.zeros(7).long()
+    figure = sample_grid(images, none, "Samples", real=(-images, none, "Real"))
+    for axes, source in zip(figure.axes, (images, -images), strict=True):
+        assert axes.images[0].get_array().shape == (8, 8)
+        for number, image in enumerate(source):
+            assert np.array_equal(tile(axes, number // 3, number % 3, 2), image[0].numpy())
+        assert list(axes.get_xticklabels()) == []
+
+
+def test_real_images_of_other_classes_are_not_shown():
+    labels, real_labels = torch.tensor([3, 5]), torch.tensor([5, 4, 5, 5])
+    left, right = sample_grid(shades(2), labels, "", real=(shades(4), real_labels, "")).axes
+    assert left.images[0].get_array().shape == right.images[0].get_array().shape == (2, 5)
+    assert np.ma.getmaskarray(tile(right, 0, 0, 2)).all()
+    assert np.array_equal(tile(right, 0, 1, 2), shades(4)[0, 0].numpy())
+
+
+@pytest.mark.parametrize(("size", "scale"), [(2, 32), (8, 8), (24, 2), (32, 2), (33, 1), (64, 1), (65, 1), (128, 1)])
+def test_images_are_as_large_as_they_are_or_enlarged_by_a_whole_factor(size, scale):
+    """To the pixel, in the file that is written."""
+    images = torch.rand(4, 3, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    none = torch.zeros(4).long()
+    with Image.open(io.BytesIO(drawn(sample_grid(images, none, "A long title " * 9, real=(images, none, "Real"))))) as picture:
+        pixels = np.asarray(picture.convert("RGB")).astype(int)
+    side = (2 * (size + 1) - 1) * scale
+    wide = np.flatnonzero((pixels[-40] < 250).any(1))  # of the last row of images
+    left, right = wide[0], wide[-1] + 1
+    expected = ((images[2] + 1) * 127.5).permute(1, 2, 0).numpy().repeat(scale, 0).repeat(scale, 1)
+    found = pixels[-20 - size * scale : -20, left : left + size * scale]
+    np.testing.assert_allclose(found, expected, atol=1.1)
+    assert right - left >= 2 * side  # both panels
+
+
+def overlaps(figure) -> list[tuple[str, str]]:
+    """Texts that lie over each other, or beyond the figure."""
+    FigureCanvasAgg(figure).draw()
+    texts = [text for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
+    boxes = [(text.get_text(), text.get_window_extent()) for text in texts]
+    (right, top), inside = figure.bbox.max, "inside the figure"
+    out = [(name, inside) for name, box in boxes if box.x0 < 0 or box.y0 < 0 or box.x1 > right or box.y1 > top]
+    level = [(text.get_text(), text.get_window_extent()) for text in texts if not text.get_rotation()]
+    return out + [(a, b) for (a, one), (b, other) in combinations(level, 2) if one.overlaps(other)]
+
+
+@pytest.mark.parametrize("size", [2, 8, 40, 128])
+@pytest.mark.parametrize("classes", [1, 2, 10])
+def test_no_text_lies_over_another_or_is_cut(size, classes):
+    count = 20
+    labels, images = torch.arange(count) % classes, torch.zeros(count, 3, size, size)
+    names = ["a", "automobile", "a class with a name that is quite long", *"bcdefgh"]
+    title = "Samples: SDE, w = kl_optimal, euler_maruyama, 250 steps"
+    assert overlaps(sample_grid(images, labels, title, real=(images, labels, title), names=names)) == []
+    states = torch.zeros(9, len(names), 3, size, size)
+    by = {f"ODE, {title}": states, f"SDE, {title}": states}
+    assert overlaps(trajectory_figure(by, torch.linspace(0, 1, 9).tolist(), names)) == []
+
+
 def test_the_grid_of_colour_images_is_in_colour():
     images = torch.stack([torch.tensor([1.0, -1.0, 3.0]).view(3, 1, 1).expand(3, 2, 2)] * 2)
     labels = torch.tensor([0, 1])
-    figure = sample_grid(images, labels, "A long title, which is wider than two small images", rows=1)
-    assert drawn(figure)
-    (axes,) = figure.axes  # no real ones beside them
-    extent = axes.title.get_window_extent()
-    assert 0 <= extent.x0 < extent.x1 <= figure.bbox.width
+    (axes,) = sample_grid(images, labels, "A long title, which is wider than two small images").axes  # no real ones
     assert np.array_equal(tile(axes, 0, 1, 2)[0, 0], [1, 0, 1])
 
 

@@ -5,8 +5,8 @@ import torch
 import interpolants as ip
 from training import Field
 from training.config import ODEConfig
-from training.images import to_pixels
-from training.preview import sample_picture, side_by_side
+from training.figures import GAP
+from training.preview import sample_picture
 
 EULER = ODEConfig("euler", 4)
 
@@ -30,38 +30,33 @@ def test_the_sampler_is_the_one_that_is_asked_for():
     assert times_asked(ODEConfig("euler", 4, "cosine")) == pytest.approx(odds / (1 + odds))
 
 
-def tiles(picture, rows, columns):
-    height, width = picture.shape[0] // rows, picture.shape[1] // columns
-    return [
-        picture[row * height : (row + 1) * height, column * width : (column + 1) * width]
-        for row in range(rows)
-        for column in range(columns)
-    ]
+def tiles(figure, size) -> list[np.ndarray]:
+    """The images of a picture row by row, (height, width, 3) in [0, 1], or (height, width) in [-1, 1] of grey ones."""
+    height, width = size
+    picture = figure.axes[0].images[0].get_array()
+    rows = range(0, picture.shape[0], height + GAP)
+    return [picture[y : y + height, x : x + width] for y in rows for x in range(0, picture.shape[1], width + GAP)]
 
 
 def test_the_samples_are_the_noise_of_the_seed_moved_by_the_network():
-    still = constant(lambda y: 0.0)
-    picture = sample_picture(still, (9, 3, 4, 5), EULER, seed=7)
-    noise = torch.randn(9, 3, 4, 5, generator=torch.Generator().manual_seed(7))
-    assert picture.shape == (12, 15, 3)
-    for tile, sample in zip(tiles(picture, 3, 3), noise, strict=True):
-        assert np.array_equal(tile, to_pixels(sample))
-    moved = sample_picture(constant(lambda y: 0.25), (9, 3, 4, 5), EULER, seed=7)
-    for tile, sample in zip(tiles(moved, 3, 3), noise, strict=True):
-        assert np.abs(tile.astype(int) - to_pixels(sample + 0.25)).max() <= 1
-    assert not np.array_equal(sample_picture(still, (9, 3, 4, 5), EULER, seed=8), picture)
+    for velocity in (0.0, 0.25):
+        figure = sample_picture(constant(lambda y, v=velocity: v), (9, 3, 4, 5), EULER, seed=7)
+        noise = torch.randn(9, 3, 4, 5, generator=torch.Generator().manual_seed(7))
+        for tile, sample in zip(tiles(figure, (4, 5)), noise, strict=True):
+            expected = (sample + velocity).clamp(-1, 1).add(1).div(2).permute(1, 2, 0)
+            np.testing.assert_allclose(tile, expected, atol=1e-6)
+    other = sample_picture(constant(lambda y: 0.25), (9, 3, 4, 5), EULER, seed=8)
+    assert not np.array_equal(tiles(figure, (4, 5))[0], tiles(other, (4, 5))[0])
 
 
-def test_each_sample_is_of_its_label_and_grey_is_grey_in_colour():
+def test_each_sample_is_of_its_label_in_the_column_with_its_name():
     y = torch.tensor([1, 0, 0, 1, 1])
     field = constant(lambda y: (200.0 * y - 100).view(-1, 1, 1, 1))
-    picture = sample_picture(field, (5, 1, 2, 2), EULER, y=y)
-    assert picture.shape == (4, 6, 3)
-    assert [set(tile.ravel().tolist()) for tile in tiles(picture, 2, 3)] == [{255}, {0}, {0}, {255}, {255}, {0}]
-    grey = sample_picture(constant(lambda y: 0.0), (1, 1, 8, 8), EULER)
-    assert len(np.unique(grey)) > 10
-    assert np.array_equal(grey[..., 0], grey[..., 1])
-    assert np.array_equal(grey[..., 0], grey[..., 2])
+    figure = sample_picture(field, (5, 1, 2, 2), EULER, y=y, names=["cats", "dogs"])
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["cats", "dogs"]
+    shown = tiles(figure, (2, 2))
+    assert [set(np.unique(tile)) for tile in shown[:4] + shown[5:]] == [{-1.0}, {1.0}, {-1.0}, {1.0}, {1.0}]
+    assert np.ma.getmaskarray(shown[4]).all()  # there is no third sample of a cat
 
 
 def test_latents_are_decoded():
@@ -71,9 +66,9 @@ def test_latents_are_decoded():
         seen.append((latents.shape, torch.is_inference_mode_enabled()))
         return torch.full((len(latents), 3, 16, 16), 1.0)
 
-    picture = sample_picture(constant(lambda y: 0.0), (2, 4, 2, 2), EULER, decode=decode)
+    figure = sample_picture(constant(lambda y: 0.0), (2, 4, 2, 2), EULER, decode=decode)
     assert seen == [((2, 4, 2, 2), True)]
-    assert np.array_equal(picture, np.full((16, 32, 3), 255))
+    assert [np.array_equal(tile, np.ones((16, 16, 3))) for tile in tiles(figure, (16, 16))] == [True, True]
     with pytest.raises(ValueError, match="decode must be given for samples of 4 channels, got None"):
         sample_picture(constant(lambda y: 0.0), (2, 4, 2, 2), EULER)
 
@@ -83,12 +78,3 @@ def test_the_generator_of_the_training_is_left_as_it_is():
     before = torch.random.get_rng_state()
     sample_picture(constant(lambda y: 0.0), (4, 1, 2, 2), EULER)
     assert torch.equal(torch.random.get_rng_state(), before)
-
-
-@pytest.mark.parametrize(("count", "shape"), [(1, (2, 3)), (2, (2, 6)), (3, (4, 6)), (6, (4, 9)), (7, (6, 9))])
-def test_there_are_about_as_many_rows_as_columns(count, shape):
-    pixels = np.arange(1, count + 1, dtype=np.uint8).repeat(2 * 3).reshape(count, 2, 3, 1)
-    picture = side_by_side(pixels)
-    assert picture.shape == (*shape, 3)
-    shown = [tile[0, 0, 0] for tile in tiles(picture, shape[0] // 2, shape[1] // 3)]
-    assert shown == [*range(1, count + 1), *[0] * (len(shown) - count)]
