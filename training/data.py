@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import signal
+import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -359,7 +360,8 @@ class HubImages(Images):
     ) -> None:
         super().__init__(size, channels, flip)
         datasets = _datasets()
-        datasets.disable_progress_bars()
+        if not sys.stderr.isatty():  # where its bars would be one long line
+            datasets.disable_progress_bars()
         rows = _load(str(name), split)
         images = [key for key, kind in rows.features.items() if isinstance(kind, datasets.Image)]
         labels = [key for key, kind in rows.features.items() if isinstance(kind, datasets.ClassLabel)]
