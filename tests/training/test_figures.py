@@ -74,7 +74,8 @@ def test_images_are_as_large_as_they_are_or_enlarged_by_a_whole_factor(size, sca
     """To the pixel, in the file that is written."""
     images = torch.rand(4, 3, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
     none = torch.zeros(4).long()
-    with Image.open(io.BytesIO(drawn(sample_grid(images, none, "A long title " * 9, real=(images, none, "Real"))))) as picture:
+    figure = sample_grid(images, none, "A long title " * 9, real=(images, none, "Real"))
+    with Image.open(io.BytesIO(drawn(figure))) as picture:
         pixels = np.asarray(picture.convert("RGB")).astype(int)
     side = (2 * (size + 1) - 1) * scale
     wide = np.flatnonzero((pixels[-40] < 250).any(1))  # of the last row of images

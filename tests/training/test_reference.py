@@ -16,7 +16,8 @@ from training.reference import cached, load, save
 def features(**changes):
     rows = torch.randn(9, 3, generator=torch.Generator().manual_seed(0))
     gaussians = {"pool": Gaussian.of(rows), "spatial": Gaussian.of(rows[:, :2])}
-    whole = FeatureSet("images/", "0a", "net.pt", "1b", gaussians, {"pool": rows}, ("a.png: damaged", "b.png: empty"), "clip")
+    left_out = ("a.png: damaged", "b.png: empty")
+    whole = FeatureSet("images/", "0a", "net.pt", "1b", gaussians, {"pool": rows}, left_out, "clip")
     return dataclasses.replace(whole, **changes)
 
 
