@@ -369,10 +369,12 @@ def _exact(expr: sp.Expr, low: float, high: float, made: How | None) -> Callable
         if isinstance(time, arb):
             return new(time)
         if time not in known:
-            known[time] = new(arb(time))
+            ball = new(time)
+            with enclosure.precision(2 * enclosure.ACCURATE):  # it may have thousands of bits
+                known[time] = ball + 0
         return known[time]
 
-    def new(time: arb) -> arb:
+    def new(time: float | arb) -> arb:
         for i, as_made in enumerate(ways):
             ball = as_made(time)
             if ball.is_finite() and ball.rel_accuracy_bits() >= enclosure.ACCURATE:
@@ -381,21 +383,21 @@ def _exact(expr: sp.Expr, low: float, high: float, made: How | None) -> Callable
         return enclosure.value(expr, time)
 
     for as_made, share in itertools.product(ways, _PROBES):
-        time = arb(low + (high - low) * share)
+        time = low + (high - low) * share
         if (ball := as_made(time)).is_finite() and not ball.overlaps(enclosure.value(expr, time)):
             raise ArithmeticError(f"compiled: {expr} is not what it is made of, at t = {time}.")
     return exact
 
 
-def _exact_as_made(whole: sp.Expr, parts: Iterable[Part], low: float, high: float) -> Callable[[arb], arb]:
+def _exact_as_made(whole: sp.Expr, parts: Iterable[Part], low: float, high: float) -> Callable[[float | arb], arb]:
     exact = [_exact(part, low, high, of_part) for _, part, of_part in parts]
     with enclosure.precision(2 * enclosure.ACCURATE):
         function = enclosure.enclosed_of(whole, tuple(name for name, _, _ in parts))
 
-    def as_made(time: arb) -> arb:
+    def as_made(time: float | arb) -> arb:
         values = [part(time) for part in exact]
         with enclosure.precision(2 * enclosure.ACCURATE):
-            return function(time, *values)
+            return function(arb(time), *values)
 
     return as_made
 

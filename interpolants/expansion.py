@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Final
@@ -38,8 +38,10 @@ MAX_ALGEBRAIC: Final = 120
 """Operations in a number, and parts of a turn in its angles, up to which it is asked whether it is zero."""
 MAX_PARTS: Final = 300
 """Most parts of a number whose exact expression is returned."""
+FEW_PARTS: Final = 30
+"""Parts up to which that takes no time."""
 MAX_CALLS: Final = 1_000_000
-"""Most function calls that the proof that a larger number is zero may take."""
+"""Most function calls that the expression of more may take, or the proof that a number of too many parts is zero."""
 _TINY: Final = 1e-40
 MAX_KNOWN: Final = 20_000
 """Expansions that are kept."""
@@ -128,9 +130,10 @@ class _Number:
         self.ball, self._exact, self.parts = ball, exact, parts
 
     def exact(self) -> sp.Expr:
-        """The expression, or 60 digits; NaN where the ball does not have these."""
+        """The expression, or 60 digits where it is long, or long in the making; NaN where the ball has fewer."""
         if self.parts <= MAX_PARTS:
-            return self.whole()
+            with suppress(effort.EffortError), self._bounded(FEW_PARTS):
+                return self.whole()
         return sp.Float(self.ball.mid().str(60, radius=False), 60) if self.has_digits else sp.nan
 
     @property
@@ -144,11 +147,15 @@ class _Number:
             self._exact = self._exact()
         return self._exact
 
+    def _bounded(self, parts: int) -> AbstractContextManager[None]:
+        """Bounds the work on a number of more parts than that."""
+        return effort.bounded(MAX_CALLS) if self.parts > parts else nullcontext()
+
     def _is_proved_zero(self) -> bool:
         if not abs(self.ball) < _TINY:
             return False
         try:
-            with effort.bounded(MAX_CALLS) if self.parts > MAX_PARTS else nullcontext():
+            with self._bounded(MAX_PARTS):
                 return is_zero_constant(self.whole())
         except effort.EffortError:
             return False
