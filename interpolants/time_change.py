@@ -168,7 +168,7 @@ class SNRMatch:
         target: str = "velocity",
         **condition: Any,
     ) -> Tensor:
-        """``target`` on the sampled path at (x_t, t), by one call network(x_t / c, tau, **condition).
+        """``target`` on the sampled path at (x_t, t), by one call ``network(x_t / c, tau, **condition)``.
 
         Args:
             network: Trained on the trained path; called with a state of shape (batch, ...) and times of shape (batch,),

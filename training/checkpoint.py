@@ -330,8 +330,7 @@ def load_field(
         device: Of the network.
 
     Raises:
-        CheckpointError: If there is no valid checkpoint.
-        ValueError: If it has no such ``weights``.
+        ValueError: If there is no valid checkpoint, or it has no such ``weights``.
     """
     return find(source).field(weights=weights, guidance_scale=guidance_scale, device=device)
 
