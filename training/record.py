@@ -45,15 +45,15 @@ Picture = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class LogConfig:
-    """What a run tells of itself.
+    """What a run records about itself.
 
     Args:
-        every: Steps from one line of metrics to the next.
-        tensorboard: Whether to write them for TensorBoard too.
-        wandb: The project of Weights & Biases to which they are sent too; null is none. Where the environment has
-            WANDB_MODE=offline nothing is sent, and ``wandb sync`` sends it later.
-        samples_every: Steps from one picture of samples to the next; null draws none.
-        samples: In a picture.
+        every: Steps between two lines of metrics.
+        tensorboard: Whether to write the metrics for TensorBoard too.
+        wandb: Project of Weights & Biases to send the metrics to; null is none. With WANDB_MODE=offline in the
+            environment nothing is sent until you run ``wandb sync``.
+        samples_every: Steps between two pictures of samples; null draws none.
+        samples: Number of samples in a picture.
     """
 
     every: int = 10

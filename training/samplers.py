@@ -101,8 +101,8 @@ def sample_ode(
     Args:
         field: The trained network on its path.
         noise: Standard normal, shape (batch, ...); its dtype is that of the samples.
-        num_steps: Number of steps of a fixed-step method; an adaptive one chooses its own, and this only sets the number
-            of states of its trajectory.
+        num_steps: Number of steps of a fixed-step method; an adaptive one chooses its own, and this only sets the
+            number of states of its trajectory.
         method: One of ``ODE_METHODS``; the table is in the module. None is that of ``default_ode_method``.
         grid: The times of the steps: from ``interpolants.time_grid``, or its name, or the times themselves, which start
             at the noise; ``num_steps`` is then not used.
