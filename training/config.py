@@ -313,8 +313,8 @@ class ODEConfig:
     """The ODE sampler.
 
     Args:
-        method: A method such as heun2, dopri5, adams_pc2 or unipc2; the table is in training/samplers.py. Null is heun2,
-            or unipc2 where the velocity has a pole in the prediction.
+        method: A method such as heun2, dopri5, adams_pc2 or unipc2; the table is in training/samplers.py. Null is
+            heun2, or unipc2 where the velocity has a pole in the prediction.
         num_steps: Number of steps (fixed-step methods only).
         grid: Times of the steps: uniform, shifted, log_snr, edm, cosine, optimized or scales, with arguments if you
             like: "shifted(2)".

@@ -285,7 +285,7 @@ def test_a_signal_ends_it_and_the_same_command_resumes(network, measured, tmp_pa
         (("--likelihood.probs=3",), "config: there is no setting 'likelihood.probs'. Nearest: 'likelihood.probes'."),
         (
             ("--data.split=test",),
-            "config: data.split must be train, for data.name digits: what is held out is measured",
+            "config: data.split must be train, for data.name digits; --part heldout measures",
         ),
         (("--part=test",), "config: part must be one of train, heldout, got 'test'."),
         (("--data.held_out=0.1",), "data.held_out must be null for digits, which always hold out a fifth, got 0.1."),
