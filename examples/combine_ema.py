@@ -21,7 +21,7 @@ class Combination:
         run: Folder of the run.
         width: Standard deviation of the steps that are averaged, relative to their number.
         output: Folder that the network is written to.
-        step: Of the snapshot at which the average ends; null is the last one.
+        step: Step of the snapshot at which the average ends; null is the last one.
     """
 
     run: str

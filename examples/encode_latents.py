@@ -38,11 +38,11 @@ class Encoding:
         output: Folder that the latents are written to.
         vae: Folder of an AutoencoderKL of diffusers, or its name on the hub.
         name: folder, of images; or datasets, for what `datasets` loads.
-        split: Of datasets.
-        image_column: Of datasets; null is the only column of images.
-        label_column: Of datasets; null is the only column of class labels.
+        split: Split to load (datasets only).
+        image_column: Column of the images (datasets only); null is the only one of images.
+        label_column: Column of the labels (datasets only); null is the only one of class labels.
         image_size: To which the images are cropped and scaled.
-        dtype: Of the latents in the files: float16 or float32.
+        dtype: Type of the latents in the files: float16 or float32.
         batch_size: Images at a time, each with its mirror image, on each process.
         shard_size: Images of a file; what a stop loses is less than one of each process.
         device: auto (an accelerator where there is one), or cpu, cuda, ...

@@ -1,7 +1,7 @@
 """Measure samples beside real images: Frechet distances, inception score, KID, CMMD, precision, recall, ...
 
 Samples and reference are an .npz with images as arr_0, uint8, (N, H, W, 3); a folder of images, or of the shards that
-generate.py writes; or the settings of a run, for the images it is trained on. A reference may also be an .npz
+generate.py writes; or the settings of a run, for the images of its data. A reference may also be an .npz
 of statistics, mu and sigma, as those of ADM are. The extractor is NVIDIA's file or another in TorchScript, or
 module:function, or digits.
 
@@ -37,21 +37,21 @@ class Measurement:
     """What to measure, and by what.
 
     Args:
-        samples: Their file or folder; or the settings of a run, for real images as if they were samples.
-        reference: The file or folder of real images, of their statistics, or of the settings of a run.
-        samples_part: Of the data, where the samples are those of a run: train or heldout.
-        reference_part: Of the data, where the reference is those of a run: train or heldout.
+        samples: File or folder of samples; or the settings of a run, to measure the real images of its data instead.
+        reference: File or folder of real images; file of their statistics; or the settings of a run.
+        samples_part: Part of the data if samples are the settings of a run: train or heldout.
+        reference_part: Part of the data if the reference is the settings of a run: train or heldout.
         extractor: A TorchScript file or module:function, whose code runs, so that it is typed and never taken from a
             file; or digits.
-        output: JSON file that is written; null is named as the samples, such as samples-metrics.json.
+        output: JSON file to write; null is named after the samples, e.g. samples-metrics.json.
         figures: Groups of figures: frechet, spatial, inception, kid, cmmd, neighbours.
-        replicates: Sets that are drawn for the confidence intervals; 0 gives none. Those of Frechet distances of 2,048
-            features take seconds each on a CPU.
-        seed: Of these draws.
-        keep: Images of the reference, spread over all, whose features are kept; Frechet distances are of all.
+        replicates: Number of resampled sets for the confidence intervals; 0 gives none. A Frechet distance of 2,048
+            features takes seconds per set on a CPU.
+        seed: Seed of the resampling.
+        keep: Number of reference images, spread over all, whose features are kept; Frechet distances use all images.
         cache: Folder in which features of references are kept.
         batch_size: Images at a time.
-        workers: Processes beside this one that read ahead.
+        workers: Processes that read ahead.
         device: auto (an accelerator where there is one), or cpu, cuda, ...
     """
 

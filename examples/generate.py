@@ -36,10 +36,10 @@ from training.trained import SAMPLERS, Drawing, identity
 
 @dataclass(frozen=True, kw_only=True)
 class Generation(Drawing):
-    """What to draw: the settings of a run, of which ``sampling`` says how many and how.
+    """What to draw; ``sampling`` says how many samples and how.
 
     Args:
-        output: Folder that is written to.
+        output: Folder to write to.
         sampler: ode or sde, with the settings in sampling.ode or sampling.sde.
         png: Whether to write each sample to png/000000.png, ... too.
     """

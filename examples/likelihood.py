@@ -1,9 +1,9 @@
 """The log-likelihood of images under a run. The same command resumes, on any number of GPUs.
 
-The images are those of ``data``, not flipped: what was trained on, or what ``data.held_out`` kept from it. Bits per
-dimension bound the code length of images of whole numbers; of digits and latents they are those of a density in the
-units of training. What is known of each image is in ``likelihood-000000.npy``, ..., one a batch, with the columns nats,
-bits per dimension, and the standard error of the nats over the probes.
+The images are those of ``data``, not flipped: the training part or the held-out part. For integer-valued images, bits
+per dimension bound the code length; for digits and latents they are those of a density in the units of training. The
+results of each image are in ``likelihood-000000.npy``, ..., one file per batch, with the columns nats, bits per
+dimension, and standard error of the nats over the probes.
 
 Commands::
 
@@ -38,17 +38,18 @@ from training.trained import Measuring, identity, read_images, require_fit, spre
 
 @dataclass(frozen=True)
 class LikelihoodConfig:
-    """Of how many images, and how precisely; see training.log_likelihood.
+    """How many images to measure, and how precisely; see training.log_likelihood.
 
     Args:
-        count: Images, spread evenly over all; null is all.
+        count: Number of images, spread evenly over all; null is all.
         batch_size: Images at a time.
-        probes: Of Hutchinson's estimate of the divergence; null is the exact one, with a backward pass a dimension.
-        seed: Of the probes, and of the noise on images of whole numbers.
-        method: Of torchdiffeq, such as dopri5 or heun2.
-        num_steps: Of a method with fixed steps.
-        rtol: Of an adaptive method.
-        atol: Of an adaptive method.
+        probes: Probes of Hutchinson's estimate of the divergence; null computes it exactly, by a backward pass for each
+            dimension.
+        seed: Seed of the probes, and of the noise that dequantizes integer-valued images.
+        method: Method of torchdiffeq, such as dopri5 or heun2.
+        num_steps: Number of steps (fixed-step methods only).
+        rtol: Relative tolerance (adaptive methods only).
+        atol: Absolute tolerance (adaptive methods only).
         interval: Times to integrate over; null is what the network's prediction carries, found on the first batch.
     """
 

@@ -1,8 +1,9 @@
-"""The noise that images come from: the ODE of a run from data to noise. The same command resumes, on many GPUs too.
+"""The noise that leads to given images, by the ODE from data to noise. The same command resumes, on many GPUs too.
 
-The images are those of ``data``, not flipped: what was trained on, or what ``data.held_out`` kept from it. The ODE is
-that of ``sampling.ode``, with the guidance and along the path of ``sampling``; from ``noise.npy``, shape (N, C, H, W),
-and ``labels.npy`` it leads back to the images. Noise of images like those of the training has a mean square of about 1.
+The images are those of ``data``, not flipped: the training part or the held-out part. The ODE is that of
+``sampling.ode``, with the guidance and on the path of ``sampling``. It writes ``noise.npy``, shape (N, C, H, W), and
+``labels.npy``, from which the same ODE leads back to the images. For images like those of the training, the mean square
+of the noise is about 1.
 
 Commands::
 
@@ -32,11 +33,11 @@ from training.trained import Measuring, identity, read_images, require_fit, spre
 
 @dataclass(frozen=True, kw_only=True)
 class Reversal(Measuring):
-    """Which images to carry to the noise, by which network.
+    """Which images to carry to noise, and by which network.
 
     Args:
-        output: Folder that is written to.
-        count: Images, spread evenly over all; null is all.
+        output: Folder to write to.
+        count: Number of images, spread evenly over all; null is all.
     """
 
     output: str
@@ -53,7 +54,7 @@ class Reversal(Measuring):
             raise ValueError("config: sampling.ode.official must be false in reverse, got true.")
 
     def ode(self) -> dict[str, Any]:
-        """How to integrate, as ``encode`` takes it; null methods are dopri5."""
+        """Arguments of ``encode``; the default method is dopri5."""
         given = dataclasses.asdict(self.sampling.ode)
         del given["official"]
         return given | {"method": self.sampling.ode.method or "dopri5"}
@@ -69,24 +70,24 @@ class Reversal(Measuring):
 def reverse(
     noise: ArrayShards, shards: list[int], field: Field, source: Source, chosen: Sequence[int], config: Reversal
 ) -> Generator[int, None, None]:
-    """Carry and write some shards, each as a batch; yields the number of images of each."""
+    """Carry and write some shards, each as a batch; yield the number of images in each."""
     for shard in shards:
         indices = [chosen[place] for place in noise.of(shard)]
         images, y = read_images(source, indices, config.sampling.seed, cast(SiT, field.model))
         found = encode(field, to_unit_range(images), y=y, **config.ode())
         labels = np.zeros(len(indices), np.int64) if y is None else y.cpu().numpy()
-        write_array(labels_file(noise, shard), labels)  # first, as the noise says that the shard is there
+        write_array(labels_file(noise, shard), labels)  # first, as the file of noise marks the shard as done
         noise.write(shard, found.cpu().numpy())
         yield len(indices)
 
 
 def labels_file(noise: ArrayShards, shard: int) -> Path:
-    """Where the labels of a shard are; zeros if the network has no classes."""
+    """File with the labels of a shard; zeros if the network has no classes."""
     return noise.folder / f"labels-{shard:06d}.npy"
 
 
 def main(config: Reversal) -> None:
-    """Carry what is not there yet, until a signal comes; the first process puts all together."""
+    """Carry the missing shards, unless a signal stops it; the first process joins them."""
     processes = join(config.torch_device())
     field, source = config.field(processes.device), config.images()
     model = cast(SiT, field.model)

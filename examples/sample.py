@@ -1,4 +1,4 @@
-"""Pictures of samples by the ODE and by the SDE, beside real images where they are of a run.
+"""Pictures of samples by the ODE and by the SDE; samples of a run are shown beside real images.
 
 Commands::
 
@@ -39,10 +39,10 @@ from training.trained import SAMPLERS, Drawing, identity
 
 @dataclass(frozen=True, kw_only=True)
 class Pictures(Drawing):
-    """What to draw: the settings of a run, of which ``sampling`` says how many and how.
+    """What to draw; ``sampling`` says how many samples and how.
 
     Args:
-        output: Folder that is written to; null is that of the run.
+        output: Folder to write to; null is that of the run.
         sampler: ode or sde; null is both.
     """
 
@@ -55,14 +55,14 @@ class Pictures(Drawing):
             raise ValueError("config: output must be set with pretrained, got null. There is no run to write to.")
 
     def checkpoint(self) -> Checkpoint | None:
-        """See Trained; it held out what is shown as held out."""
+        """See Trained; also checks that the run held out what is shown as held out."""
         checkpoint = super().checkpoint()
         if checkpoint is not None:
             checkpoint.require_settings(dataclasses.asdict(self), only=("data.held_out",))
         return checkpoint
 
     def samplers(self) -> dict[str, ODEConfig | SDEConfig]:
-        """Those that are drawn by, by their names."""
+        """The chosen samplers, by name."""
         return {name: getattr(self.sampling, name) for name in SAMPLERS if self.sampler in (name, None)}
 
 
@@ -109,20 +109,20 @@ def main(config: Pictures) -> None:
 
 
 def first_of_each(labels: Tensor, rows: int = 8, classes: int = COLUMNS, alone: int = 100) -> list[int]:
-    """What a picture shows: the first ones of each of the first classes, or more where there is but one class."""
+    """The samples to show: the first ones of each of the first classes, or more if there is one class only."""
     shown = sorted(set(labels.tolist()))[:classes]
     rows = rows if len(shown) > 1 else alone
     return [index for label in shown for index in (labels == label).nonzero()[:rows, 0].tolist()]
 
 
 def real_examples(config: Pictures, decode: Callable[[Tensor], Tensor], count: int = 400) -> tuple[Tensor, Tensor, str]:
-    """Images in [-1, 1], their labels, which are zeros where the network has no classes, and what they are."""
+    """Images in [-1, 1], their labels (zeros if the network has no classes), and their title."""
     source = config.data_source(config.data.measured, flip=False)
     indices: Sequence[int] = range(0, len(source), max(1, len(source) // count))
     if isinstance(source, Latents):
         indices = first_of_each(source.labels)
     batch = source.batch(indices, [(config.seed, index) for index in indices])
-    what = "Real, never trained on" if config.data.measured == "heldout" else "Real, trained on"
+    what = "Real, held out" if config.data.measured == "heldout" else "Real, from the training data"
     what += ", decoded" if isinstance(source, Latents) else ""
     images, labels = decode(to_unit_range(batch.data)), batch.labels
     return images, labels if config.model.num_classes else torch.zeros_like(labels), what

@@ -1,4 +1,4 @@
-"""What a text chooses: a name, such as ``sigma``, or a name with its arguments, such as ``sigma(0.5)``."""
+"""Choices as text: a name, such as ``sigma``, or a name with arguments, such as ``sigma(0.5)``."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ T = TypeVar("T")
 
 
 def chosen(text: str, choices: Mapping[str, Callable[..., T]], where: str) -> T | None:
-    """The choice that a text names, or None if it is no name of one.
+    """The choice that a text names, or None if it names none.
 
     Args:
         text: A name, or a name and arguments in parentheses: constants such as 0.5 or 1/3 and, where the choice takes
-            them, functions of t. A name in ``FUNCTIONS`` takes none: ``sigmoid(t)`` is the function.
-        choices: What makes each, by name.
-        where: What is chosen, for messages.
+            them, functions of t. A name that is also in ``FUNCTIONS`` takes no arguments: ``sigmoid(t)`` is the
+            function.
+        choices: Functions that make each choice, by name.
+        where: Name of the argument, for error messages.
 
     Raises:
         ValueError: If the choice does not take these arguments.
@@ -40,7 +41,7 @@ def chosen(text: str, choices: Mapping[str, Callable[..., T]], where: str) -> T 
 
 
 def _split(text: str) -> Iterator[str]:
-    """The parts between commas that stand in no parentheses."""
+    """The parts between commas outside of parentheses."""
     depth, part = 0, ""
     for character in text:
         depth += (character == "(") - (character == ")")

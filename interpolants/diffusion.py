@@ -138,7 +138,7 @@ CHOICES: dict[str, Callable[..., Diffusion]] = {
 
 
 def choose(w: DiffusionLike) -> Diffusion:
-    """A Diffusion from one, from text (a choice, such as ``sigma`` or ``sigma(0.5)``, or in t), from sympy or a number.
+    """A Diffusion from one, from a choice such as ``sigma`` or ``sigma(0.5)``, from text in t, sympy or a number.
 
     t is 0 at the noise and 1 at the data here, whichever way the time of the path runs that it is used on.
 

@@ -118,7 +118,7 @@ def _code(expr: sp.Expr, symbols: tuple[sp.Symbol, ...]) -> tuple[str, dict[str,
 
 
 class Shared:
-    """``enclosed`` for many expressions with parts in common: the value of a part at a time is computed once."""
+    """``enclosed`` for many expressions with common parts: each part is computed once per time."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[Any, ...], dict[sp.Expr, Any]] = {}
@@ -131,20 +131,20 @@ class Shared:
             try:
                 value = _value_of(_in_waves(expr), time, known)
                 return value if isinstance(value, type(time)) else arb_series([value])
-            except (KeyError, ValueError):  # a function that is not known, or a series is divided by what may vanish
+            except (KeyError, ValueError):  # an unknown function, or a series divided by one that may vanish
                 return _nowhere(time)
 
         return function
 
 
 def _exactly(ball: arb) -> tuple[Any, Any]:
-    """The middle and the radius, each an integer and a power of 2, of which ``arb`` makes the same ball."""
+    """Midpoint and radius, each as an integer and a power of 2, from which ``arb`` makes the same ball."""
     return ball.mid().man_exp(), ball.rad().man_exp()
 
 
 @functools.lru_cache(maxsize=16384)
 def _enclosed_at(expr: sp.Expr, middle: Any, radius: Any, bits: int) -> arb:
-    """The value at one ball of times, remembered: the forms of a coefficient are asked for at the same times."""
+    """The value on one ball of times, cached: the forms of a coefficient are evaluated at the same times."""
     return enclosed(expr)(arb(middle, radius))
 
 
@@ -244,7 +244,7 @@ def value(
     Args:
         bits: How many are to be right.
         precisions: Bits of the arithmetic, tried in turn until they are.
-        shared: Where the values of parts are kept.
+        shared: Cache of the values of common parts.
     """
     if isinstance(expr, sp.Piecewise):
         exact = sp.Rational(*float(time).as_integer_ratio()) if isinstance(time, float) else sp.Rational(time)
@@ -297,7 +297,7 @@ def hull(low: Any, high: Any) -> arb:
 
 
 def _from_zero(name: str) -> Callable[[arb], arb]:
-    """sinh, tanh or expm1 of a ball: x + O(x^2), of which Arb keeps 28 bits alone where |x| is below 2^-2^62."""
+    """sinh, tanh or expm1 of a ball, by x + O(x^2) next to 0: Arb keeps only 28 bits where |x| is below 2^-2^62."""
 
     def function(x: arb) -> arb:
         if abs(x) < arb(2) ** (-2 * flint.ctx.prec):

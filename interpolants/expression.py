@@ -175,7 +175,7 @@ def to_expr(
 
 @functools.lru_cache(maxsize=65536)
 def is_constant(expr: sp.Expr) -> bool:
-    """Whether there is no symbol in an expression, told part by part, which sympy does not remember."""
+    """Whether an expression has no symbol; cached part by part, as sympy does not cache it."""
     return not expr.is_Symbol and all(map(is_constant, expr.args))
 
 

@@ -39,7 +39,7 @@ LOW, HIGH = sp.Rational(1, 16), sp.Rational(15, 16)
 
 _PROBES: Final = tuple(sp.Rational(p, 97) for p in range(3, 97, 15))
 _ACCURATE_PROBE: Final = _PROBES[3]
-"""Where an equation is looked at with as many digits as there are."""
+"""The probe at which an equation is evaluated at every precision."""
 STATUSES: Final = ("proved", "bounded", "undecided", "failed")
 _MAX_BOUND: Final = 1e-6
 
@@ -152,9 +152,9 @@ def _entry(name: str, statement: str, equations: list[Equation], shared: Shared 
 
 
 def _counterexample(left: sp.Expr, right: sp.Expr, is_proved: bool = False, shared: Shared | None = None) -> str | None:
-    """A rational time at which the two sides are proved to differ; None where there is none among a few.
+    """A rational time at which the two sides are proved to differ; None if there is none among a few.
 
-    What is proved is looked at too, at less effort: the proof and the values share no code.
+    Proved equations are checked too, at lower precision: the proof and the values share no code.
     """
     difference = resolved(left - right)
     for probe in () if difference == 0 else _PROBES:

@@ -177,7 +177,7 @@ class SNRMatch:
             t: Sampled time, scalar or shape (batch,).
             prediction: What the network predicts: velocity, score, noise or data.
             target: One of the same.
-            condition: What else the network takes, such as y=labels; passed on as it is.
+            condition: Further arguments of the network, such as y=labels.
         """
         check_quantity(prediction, "predict: prediction")
         state, tau, _ = self._matched(x_t, t)

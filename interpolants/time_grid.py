@@ -241,7 +241,7 @@ CHOICES: Final[dict[str, Callable[..., TimeGrid]]] = {
 
 
 def choose(grid: TimeGridLike) -> TimeGrid | FloatArray:
-    """A TimeGrid from one or from a choice such as ``shifted`` or ``shifted(2)``; or the times, if these are given.
+    """A TimeGrid from one, or from a choice such as ``shifted`` or ``shifted(2)``; or the times, if these are given.
 
     Raises:
         ValueError: If a name is unknown, or the times are not increasing numbers in [0, 1].

@@ -21,16 +21,16 @@ CHOICES: Final = {
 
 
 IMPORT_NOISE: Final = {
-    "torchao": "Failed to load ",  # a kernel for another machine, or another version of Python
+    "torchao": "Failed to load ",  # kernels for other machines or Python versions
     "torch.utils._pytree": "register_constant() on Enum subclasses is deprecated",  # which torchao calls
     "diffusers.quantizers.torchao.torchao_quantizer": "Unable to import `torchao` Tensor objects",
 }
-"""What is logged where torchao is imported, itself or by diffusers, and helps nobody: the logger, and what it says."""
+"""Messages without use to the user when torchao is imported, directly or by diffusers: logger, and what it says."""
 
 
 @contextmanager
 def quiet_import() -> Iterator[None]:
-    """Leave out the messages of ``IMPORT_NOISE``, and no others, while torchao or diffusers is imported."""
+    """Drop the messages of ``IMPORT_NOISE``, and no others, while torchao or diffusers is imported."""
     filters = {logging.getLogger(name): partial(_says_other, message) for name, message in IMPORT_NOISE.items()}
     for logger, keep in filters.items():
         logger.addFilter(keep)

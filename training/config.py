@@ -132,16 +132,16 @@ class DataConfig:
     Args:
         name: digits; folder, of images; datasets, for what `datasets` loads; or latents, cached.
         source: The folder; or the file, folder or name on the hub that `datasets` loads.
-        split: Of datasets.
-        held_out: Share of the examples that is never trained on, such as 0.05, and is measured by ``--part heldout``;
-            always the same ones. Null is none, or, of digits, every fifth.
-        image_column: Of datasets; null is the only column of images.
-        label_column: Of datasets; null is the only column of class labels.
+        split: Split to load (datasets only).
+        held_out: Share of the examples that is kept from training, e.g. 0.05, always the same ones; ``--part heldout``
+            measures them. Null holds out none, except for digits, which always hold out a fifth.
+        image_column: Column of the images (datasets only); null is the only one of images.
+        label_column: Column of the labels (datasets only); null is the only one of class labels.
         flip: Whether half of the images are flipped left to right.
-        normalization: Of latents: scale, by the factor of their VAE (so is null); or per_channel.
-        vae: Of latents: what decodes samples; null is the VAE that they were encoded by.
-        batch_size: Samples a step, of all processes together.
-        workers: Processes beside each trainer that read ahead.
+        normalization: How latents are normalized: scale, by the factor of their VAE (also null), or per_channel.
+        vae: VAE that decodes samples of latents; null is the one that encoded them.
+        batch_size: Samples per step, over all processes together.
+        workers: Processes that read ahead, per trainer.
     """
 
     name: str = one_of(NAMES, "digits")
@@ -165,10 +165,11 @@ class DataConfig:
                 value = getattr(self, name)
                 _require(value is None, f"data.{name}", f"null, for data.name {self.name}", value)
         if self.name != "datasets":
-            wanted = f"train, for data.name {self.name}: what is held out is measured by --part heldout"
+            wanted = f"train, for data.name {self.name}; --part heldout measures held-out data"
             _require(self.split == "train", "data.split", wanted, self.split)
         if self.name == "digits":
-            _require(self.held_out is None, "data.held_out", "null for digits, which hold out a fifth", self.held_out)
+            contract = "null for digits, which always hold out a fifth"
+            _require(self.held_out is None, "data.held_out", contract, self.held_out)
         share = self.held_out
         _require(share is None or 0 < share < 1, "data.held_out", "between 0 and 1, or null", share)
         _require(self.batch_size >= 1, "data.batch_size", "at least 1", self.batch_size)
@@ -176,7 +177,7 @@ class DataConfig:
 
     @property
     def measured(self) -> str:
-        """The part that pictures and figures beside samples are of: what is held out, where anything is."""
+        """The part that samples are compared with: heldout where anything is held out, else train."""
         return "heldout" if self.name == "digits" or self.held_out is not None else "train"
 
 
@@ -186,9 +187,9 @@ class TimeConfig:
 
     Args:
         name: uniform, logit_normal, mode, cos_map, cosh or log_normal_sigma.
-        mean: Of logit_normal (null is 0) and log_normal_sigma (-1.2).
-        std: Of logit_normal (null is 1) and log_normal_sigma (1.2).
-        scale: Of mode (null is 1.29).
+        mean: Mean of logit_normal (null is 0) or log_normal_sigma (null is -1.2).
+        std: Standard deviation of logit_normal (null is 1) or log_normal_sigma (null is 1.2).
+        scale: Scale of mode (null is 1.29).
         steps: Times are rounded down to multiples of 1 / steps: 1000 are those of DDPM. Null leaves them continuous.
         interval: Times are drawn from it, such as [0, 0.99999]; null stops short of poles of the loss.
     """
@@ -224,31 +225,31 @@ class TrainingConfig:
     """How to train: AdamW, with a learning rate that rises linearly, and then stays or falls.
 
     Args:
-        steps: Of the optimizer. May be raised later: the run goes on as if it had been so from the start.
-        learning_rate: After the warm-up.
-        warmup_steps: Over which it rises.
-        schedule: constant; or cosine or linear, by which it falls from there to 0 at decay_steps.
-        decay_steps: Where it is 0; null where it is constant. It does not follow ``steps``, which may be raised.
-        weight_decay: Of AdamW.
-        micro_batch: Samples of a forward and backward pass on each process, several of which make a step where the
-            memory is small; null is all of them.
-        clip_norm: The gradient is scaled down to this norm where it is longer; null leaves it.
-        max_skipped: Steps that may be left out, of the whole run, as their loss or gradient is not finite; the next one
-            ends the run, and its batch is saved.
-        ema_decays: Of the averages of the weights; the first is the one that is sampled from.
-        ema_widths: Of averages by a power function, relative to the run, such as 0.05 and 0.1, from which
-            examples/combine_ema.py makes one of any width after training.
-        ema_snapshot_every: Steps from one snapshot of these to the next.
-        precision: float32; tf32 (on GPUs of NVIDIA) for its products and convolutions, as the official scripts train;
-            or bfloat16 or float16 for the products of the blocks. Weights, norms and sums stay in float32. With float16
-            the loss is scaled up, so that small gradients do not vanish.
-        compile: Whether to compile the blocks; null does on an accelerator.
+        steps: Number of optimizer steps. If you raise it later, the run goes on as if it had been so from the start.
+        learning_rate: Learning rate after the warm-up.
+        warmup_steps: Steps over which the learning rate rises.
+        schedule: constant; or cosine or linear, which let the learning rate fall to 0 at decay_steps.
+        decay_steps: Step at which the learning rate is 0; null for constant. It does not follow ``steps``.
+        weight_decay: Weight decay of AdamW.
+        micro_batch: Samples per forward and backward pass on each process, to save memory: a step is made of several
+            passes. Null takes all samples in one.
+        clip_norm: Largest norm of the gradient, which is scaled down to it; null leaves it.
+        max_skipped: Number of steps with a loss or gradient that is not finite that the whole run may leave out. One
+            more ends the run, and its batch is saved.
+        ema_decays: Decays of the averages of the weights; samples are drawn from the first.
+        ema_widths: Relative widths of power-function averages, e.g. 0.05 and 0.1. ``combine_ema.py`` turns them into an
+            average of any width after training.
+        ema_snapshot_every: Steps between two snapshots of these averages.
+        precision: float32; tf32 (NVIDIA GPUs), which makes float32 products and convolutions faster and less precise,
+            as in the official scripts; or bfloat16 or float16 for the products in the blocks. Weights, norms and sums
+            stay in float32. With float16 the loss is scaled up, so that small gradients do not vanish.
+        compile: Whether to compile the blocks; null compiles them on an accelerator only.
         activation_checkpointing: Whether to keep only the inputs of the blocks for the backward pass: a quarter more
             time for a fraction of the memory.
-        parallel: ddp, where each process has a copy of all; or fsdp, where it has a part of each parameter.
-        checkpoint_every: Steps from one checkpoint to the next.
-        keep: Checkpoints kept, the last ones.
-        keep_every: Those of the multiples of this step are kept for good; null is none.
+        parallel: ddp, where each process has a copy of the network; or fsdp, where it has a part of each parameter.
+        checkpoint_every: Steps between two checkpoints.
+        keep: Number of checkpoints kept, the newest ones.
+        keep_every: Checkpoints at multiples of this step are kept for good; null keeps none.
     """
 
     steps: int = 1000
@@ -312,17 +313,17 @@ class ODEConfig:
     """The ODE sampler.
 
     Args:
-        method: Such as heun2, dopri5, adams_pc2 or unipc2; the table is in training/samplers.py. Null is heun2, but
-            unipc2 where the velocity has a pole in the prediction.
-        num_steps: Of a method with fixed steps.
-        grid: The times of the steps: uniform, shifted, log_snr, edm, cosine, optimized or scales; with arguments, such
-            as "shifted(2)".
+        method: A method such as heun2, dopri5, adams_pc2 or unipc2; the table is in training/samplers.py. Null is
+            heun2, or unipc2 where the velocity has a pole in the prediction.
+        num_steps: Number of steps (fixed-step methods only).
+        grid: Times of the steps: uniform, shifted, log_snr, edm, cosine, optimized or scales, with arguments if you
+            like: "shifted(2)".
         rtol: Relative tolerance of an adaptive method.
         atol: Absolute tolerance of an adaptive method.
-        max_calls: Most calls of the network by a method that chooses its own steps.
+        max_calls: Most calls of the network (methods that choose their own steps only).
         interval: Times to integrate over; null is all at which the coefficients are bounded.
-        official: Whether it is the sampler of the official release, as training.official has it: num_steps counts the
-            ends too, the default method is dopri5, and its steps are those of the whole batch.
+        official: Whether to use the official release's sampler: num_steps counts the points of the grid, the default
+            method is dopri5, and adaptive steps are chosen for the whole batch.
     """
 
     method: str | None = one_of(ODE_METHODS, None)
@@ -361,18 +362,18 @@ class SDEConfig:
     """The SDE sampler.
 
     Args:
-        w: Squared noise amplitude: a choice, such as sigma, or "sigma(0.5)", which is half of it; or text in t; null
-            for ancestral, which has its own.
+        w: Squared noise amplitude: a choice, such as sigma or "sigma(0.5)", where the number is a factor; or an
+            expression in t. Null for the method ancestral, which has its own noise.
         num_steps: Number of steps.
-        method: Such as euler, heun, exponential2, or ancestral, which is DDPM's.
-        grid: The times of the steps: uniform, shifted, log_snr, edm, cosine, optimized or scales; with arguments, such
-            as "shifted(2)".
+        method: A method such as euler, heun, exponential2, or ancestral, which is DDPM's.
+        grid: Times of the steps: uniform, shifted, log_snr, edm, cosine, optimized or scales, with arguments if you
+            like: "shifted(2)".
         eta: Amount of noise (method ancestral only): 0 is DDIM, 1 is DDPM.
         interval: Times to integrate over; null is all at which the coefficients are bounded.
-        last_step: How to go from the end of the interval to t = 1, without noise: mean, by the drift of the SDE; euler,
-            by that of the ODE; tweedie, to the mean of the data; null stays. Its size is what the interval leaves.
-        official: Whether it is the sampler of the official release, as training.official has it: methods euler and
-            heun, a last step of 0.04, and num_steps, which counts it.
+        last_step: Noise-free step from the end of the interval to t = 1: mean, by the drift of the SDE; euler, by the
+            drift of the ODE; tweedie, to the expected data given the state. Null takes no such step.
+        official: Whether to use the official release's sampler: methods euler and heun, and a last step of 0.04, which
+            num_steps counts.
     """
 
     w: str | None = such_as(interpolants.diffusion.CHOICES, "sigma")
@@ -417,7 +418,7 @@ def _official(sampler: ODEConfig | SDEConfig) -> str:
 
 
 def _require_grid(sampler: ODEConfig | SDEConfig, group: str) -> None:
-    """Check that there is such a grid, and that it is one of the official samplers if the sampler is."""
+    """Check that the grid exists, and that an official sampler has a uniform one of at least two points."""
     try:
         time_grid.choose(sampler.grid)
     except ValueError as error:
@@ -436,15 +437,15 @@ class SamplingConfig:
     """What to sample from the trained network.
 
     Args:
-        num_samples: Of all classes together.
-        batch_size: Samples at a time. They do not depend on it, but for rounding, and for dopri8, fehlberg2,
-            adaptive_heun, scipy_solver and official adaptive methods, whose steps are those of the whole batch.
-        seed: Of the noise at t = 0 and of the SDE; and of random classes.
-        path: Along which samples are drawn, given like the path of the training; null is that one.
+        num_samples: Number of samples, of all classes together.
+        batch_size: Samples at a time. It changes the samples by rounding only, except for dopri8, fehlberg2,
+            adaptive_heun, scipy_solver and official adaptive methods, which choose their steps for the whole batch.
+        seed: Seed of the noise at t = 0, of the noise of the SDE, and of random classes.
+        path: Path to sample along, if not that of the training; given in the same way. Null is that of the training.
         classes: balanced, where sample i is of class i mod their number; random; or a list, taken in turn.
-        guidance_scale: Of classifier-free guidance; 1 is none.
-        guidance_interval: The times that are guided, such as [0.2, 0.8]; null is all.
-        guidance_channels: How many channels are guided, from the first; null is all. The released SiT guides 3 of 4.
+        guidance_scale: Scale of classifier-free guidance; 1 is none.
+        guidance_interval: Times at which to guide, e.g. [0.2, 0.8]; null is all.
+        guidance_channels: Number of channels to guide, from the first; null is all. The released SiT guides 3 of 4.
         ode: The ODE sampler.
         sde: The SDE sampler.
     """
@@ -480,22 +481,21 @@ class Config:
     """A run.
 
     Args:
-        run: Folder to which all is written. If it was begun and no file is given, the settings are those that it
-            wrote.
-        init: What the weights begin from: another run, a folder or name on the hub that Field.from_pretrained reads, or
-            an official file; null draws them.
-        seed: Of the weights, the data order, the times and the noise of training.
+        run: Folder of the run. If it exists and no --config is given, its own settings are read first.
+        init: Weights to begin from: another run, a folder or name on the hub that Field.from_pretrained reads, or an
+            official file; null draws them.
+        seed: Seed of the weights, the data order, the times and the noise of training.
         device: auto (an accelerator where there is one), or cpu, cuda, ...
-        path: By its name; or your own, as --path.alpha and --path.sigma, text in t.
+        path: Name of the path; or your own, as --path.alpha and --path.sigma, text in t.
         prediction: What the network predicts: velocity, score, noise or data.
-        space: In which quantity the loss measures the error; null is the usual one of the prediction.
-        weight: Of the loss: min_snr, snr_truncated, edm, sigmoid or elbo, or text in t; null is 1.
-        time: From which density training draws times.
-        coupling: Of data and noise: independent; or ot, by optimal transport among the samples of a class in a batch.
+        space: Quantity in which the loss measures the error; null is the usual one of the prediction.
+        weight: Weight of the loss: min_snr, snr_truncated, edm, sigmoid or elbo, or text in t; null is 1.
+        time: Density that training draws times from.
+        coupling: How data and noise are paired: independent; or ot, by optimal transport within a class in a batch.
         model: The network.
         data: What to train on.
         training: How to train.
-        log: What the run tells of itself.
+        log: What the run records about itself.
         sampling: What to sample.
     """
 
@@ -538,11 +538,11 @@ class Config:
         """The examples, of the size and the channels of the network.
 
         Args:
-            part: train, or heldout.
-            flip: Whether half of them are flipped; None is ``data.flip``.
+            part: train or heldout.
+            flip: Whether to flip half of the images; None is ``data.flip``.
 
         Raises:
-            ValueError: If they cannot be had.
+            ValueError: If they cannot be loaded.
         """
         data = self.data
         if data.name == "digits":
@@ -550,7 +550,7 @@ class Config:
         return self._examples(data.flip if flip is None else flip).part(part, data.held_out)
 
     def _examples(self, flip: bool) -> Images | Latents:
-        """All, whether held out or not."""
+        """All examples, held out or not."""
         data, size, channels = self.data, self.model.size, self.model.in_channels
         assert data.source is not None
         if data.name == "folder":
@@ -672,18 +672,18 @@ HABITS: Final[dict[str, str]] = {
     "no-tf32": "precision, training.precision", "ckpt": "pretrained, init", "sample-dir": "output",
     "per-proc-batch-size": "sampling.batch_size",
 }  # fmt: skip
-"""What flags are called elsewhere, with a dash between words, and the settings that they mean: of those with commas
-between them the first that there is, and of those with & all."""
+"""Flags elsewhere, with dashes between words, and the settings that they mean. Commas separate alternatives, of which
+the first that the script has is named; & joins settings that are all named."""
 FIXES: Final = {
     "epochs": "Steps are epochs times images over data.batch_size.",
-    "tf32": "It is one of its values.",
-    "no-tf32": "Its value is float32.",
-    "diffusion-norm": "It takes the norm too: sigma(0.5).",
-    "last-step-size": "The size is what that leaves: [0, 0.96] for 0.04.",
+    "tf32": "Set it to tf32.",
+    "no-tf32": "Set it to float32.",
+    "diffusion-norm": "The norm is its argument: sigma(0.5).",
+    "last-step-size": "For a last step of 0.04, end it at 0.96: [0, 0.96].",
 }
-"""What there is to say beyond the name."""
+"""How to translate the value, where the name is not enough."""
 COMMANDS: Final = {"reverse": "sit reverse", "likelihood": "sit likelihood"}
-"""What flags elsewhere do that is a command here."""
+"""Flags elsewhere that are commands here."""
 
 
 def _one_line(message: str, keys: list[str]) -> str:

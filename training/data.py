@@ -3,7 +3,7 @@
 A source gives the examples of some indices, and takes for each a seed for what is random about it: the flip of an
 image. So what is seen in a step depends on its number alone, whoever reads it: any rank, any worker, any part of a run.
 
-A part of a source is a source too: what is trained on, or what is held out.
+A part of a source is a source too: the training part, or the held-out part.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ MAX_CLASSES: Final = 1_000_000
 NAMES: Final = ("digits", "folder", "datasets", "latents")
 
 PARTS: Final = ("train", "heldout")
-"""Of a source: what is trained on, and what never is."""
+"""The part of a source to train on, and the part that is never trained on."""
 
 T = TypeVar("T")
 
@@ -88,13 +88,13 @@ class Source(Protocol):
 
 
 def held_out(count: int, share: float) -> NDArray[np.bool_]:
-    """Which of so many examples are held out: a share of them, the nearest number to it; shape (count,).
+    """Which of ``count`` examples are held out: round(share * count) of them; shape (count,).
 
-    They are those with the least SHA-256 of their number, in decimal, so always the same ones, and among those of any
-    larger share.
+    They are the ones whose index, in decimal, has the lowest SHA-256. So they are always the same, and a larger share
+    contains a smaller one.
 
     Raises:
-        ValueError: If none would be held out, or none be left.
+        ValueError: If none would be held out, or none would be left.
     """
     number = round(share * count)
     if not 0 < number < count:
@@ -109,7 +109,7 @@ class Examples:
     """The examples of a source, or a part of them.
 
     Attributes:
-        places: Where each of them is among all.
+        places: Index of each of them among all examples.
     """
 
     places: Sequence[int]
@@ -118,20 +118,24 @@ class Examples:
         return len(self.places)
 
     def part(self, name: str, share: float | None) -> Self:
-        """A part, one of PARTS, where a share is held out; None holds out nothing, and leaves no such part.
+        """One of PARTS.
+
+        Args:
+            name: train or heldout.
+            share: Share of the examples that is held out; None holds out nothing, so train is all of them.
 
         Raises:
-            ValueError: If there is no such part; see also ``held_out``.
+            ValueError: If nothing is held out and that part is asked for; see also ``held_out``.
         """
         if share is None:
             if name == "heldout":
                 raise ValueError(
-                    "config: data.held_out must be the share that was held out from the training, got null. Other data "
-                    "are measured by data.source, or data.split."
+                    "config: data.held_out must be the share that was held out from the training, got null. To "
+                    "measure other data, set data.source, or data.split for datasets."
                 )
             return self
         found = copy.copy(self)
-        vars(found).pop("fingerprint", None)  # that of all, if it was asked for
+        vars(found).pop("fingerprint", None)  # the cached one is that of all examples
         out = held_out(len(self), share)
         found.places = np.asarray(self.places)[out if name == "heldout" else ~out].tolist()
         return found
@@ -360,7 +364,7 @@ class HubImages(Images):
     ) -> None:
         super().__init__(size, channels, flip)
         datasets = _datasets()
-        if not sys.stderr.isatty():  # where its bars would be one long line
+        if not sys.stderr.isatty():  # in a file its bars would be one long line
             datasets.disable_progress_bars()
         rows = _load(str(name), split)
         images = [key for key, kind in rows.features.items() if isinstance(kind, datasets.Image)]

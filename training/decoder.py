@@ -23,16 +23,16 @@ class Decoder:
     """Decodes the samples of a network.
 
     Args:
-        config: Names the VAE, or the data that tell theirs.
+        config: Settings that name the VAE, or the latents, which know theirs.
         shape: (C, H, W) of a sample.
         device: Where to compute.
 
     Attributes:
         shape: (H, W, C) of an image.
-        settings: All that it depends on, plain data; None where there is nothing to decode.
+        settings: All that the decoding depends on, plain data; None if the samples are images already.
 
     Raises:
-        ValueError: If there are latents, but no VAE that decodes them.
+        ValueError: If the samples are latents without a VAE, or one for another number of channels.
     """
 
     def __init__(self, config: Drawing, shape: tuple[int, int, int], device: torch.device) -> None:
@@ -51,7 +51,7 @@ class Decoder:
                 raise ValueError(f"config: vae must be set to decode samples of {channels} channels, got null.")
             return
         if self._vae.channels != channels:
-            raise ValueError(f"config: vae must have {channels} channels, as the samples, got {self._vae.channels}.")
+            raise ValueError(f"config: vae must have {channels} channels, as samples do, got {self._vae.channels}.")
         self.shape = (height * self._vae.factor, width * self._vae.factor, 3)
         self._offset, self._scale = offset.to(device), scale.to(device)
         self.settings = {
@@ -67,10 +67,10 @@ class Decoder:
         return self._vae.decode(samples.to(self._scale.device) / self._scale + self._offset).to(samples.device)
 
     def pixels(self, samples: Tensor, indices: range) -> NDArray[np.uint8]:
-        """Images of samples, shape (B, H, W, C); so many at a time are decoded that the memory is bounded.
+        """Images of samples, uint8, shape (B, H, W, C); decoded CHUNK at a time, to bound the memory.
 
         Raises:
-            FloatingPointError: If one is not finite; has its index.
+            FloatingPointError: If one is not finite; the message has its index.
         """
         parts = []
         for start in range(0, len(samples), CHUNK):

@@ -58,13 +58,13 @@ SHIFTING: Final = (
     *("shift", "use_dynamic_shifting", "time_shift_type", "shift_terminal"),
     *("base_shift", "max_shift", "base_image_seq_len", "max_image_seq_len"),
 )
-"""What a pipeline for flow matching reads of the configuration to choose ``mu``, and what ``mu`` then does."""
+"""The configuration by which a flow-matching pipeline computes ``mu``, and the scheduler applies it."""
 NO_BETAS: Final = (
-    "The path of a PathScheduler (alpha and sigma in place of betas: take a pipeline that keeps the scheduler it is "
-    "given, such as DDPMPipeline)"
+    "The path of a PathScheduler (it has alpha and sigma instead of betas: use a pipeline that keeps its scheduler, "
+    "such as DDPMPipeline)"
 )
-"""The ``beta_schedule`` of our configuration. DDIMPipeline and others replace any scheduler by one of their own, made
-from its configuration. Those have betas, and refuse a schedule of an unknown name: "... is not implemented for ...".
+"""The ``beta_schedule`` of our configuration. DDIMPipeline and others build a scheduler of their own from the
+configuration of any other. That needs betas, and refuses an unknown schedule: "... is not implemented for ...".
 """
 DEGREE: Final = 7
 """Of the polynomial through a schedule of DDPM."""
@@ -92,12 +92,12 @@ class PathScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         eta: Of ``ancestral``: 0 is DDIM, 1 DDPM.
         grid: A name of ``interpolants.time_grid``.
         timestep: What the network is asked with, linear in t.
-        shift: Factor by which sigma / alpha is raised at every time of ``grid`` or ``sigmas``; 1 leaves them.
-        use_dynamic_shifting: The factor is a function of ``mu`` instead, which the pipeline computes from the size of
-            the image.
-        time_shift_type: That function: "exponential" (e^mu) or "linear" (mu).
-        shift_terminal: Level of noise that the last of ``sigmas`` is stretched to, after the shift; None leaves it.
-        base_shift, max_shift, base_image_seq_len, max_image_seq_len: What the pipeline computes ``mu`` from.
+        shift: Factor of sigma / alpha at every time of ``grid`` or ``sigmas``; 1 leaves them.
+        use_dynamic_shifting: Whether the factor is a function of ``mu`` instead, which the pipeline computes from the
+            size of the image.
+        time_shift_type: The function: "exponential" (e^mu) or "linear" (mu).
+        shift_terminal: Noise level that the last of ``sigmas`` is stretched to, after the shift; None leaves it.
+        base_shift, max_shift, base_image_seq_len, max_image_seq_len: Numbers from which the pipeline computes ``mu``.
 
     Attributes:
         path: The path.
@@ -105,8 +105,8 @@ class PathScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
             of flow_prediction the velocity.
         timesteps: What the network is asked with at each call, float32; None before ``set_timesteps``.
         times: The same in t, with the end of the last step, an array of float64.
-        order: Number of ``timesteps`` for one of the steps that ``num_inference_steps`` counts.
-        config: Has besides the arguments ``num_train_timesteps``, the length of the range of ``timestep``.
+        order: Number of ``timesteps`` per step of ``num_inference_steps``.
+        config: The arguments, and ``num_train_timesteps``, the length of the range of ``timestep``.
 
     Raises:
         ValueError: If the two functions are no path or an argument is not valid.
@@ -184,7 +184,7 @@ class PathScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
                 "PathScheduler.from_config: config must be of a PathScheduler, got one without alpha. Of another "
                 "scheduler PathScheduler.like(scheduler) takes the path."
             )
-        # diffusers takes arguments without a name for defaults, and would leave the path out. The others are derived.
+        # diffusers takes positional arguments for defaults, and would leave the path out. The other two are derived.
         left_out = ("_use_default_values", "num_train_timesteps", "beta_schedule")
         config = {name: value for name, value in config.items() if name not in left_out}
         return super().from_config(config, **changes)
@@ -201,10 +201,10 @@ class PathScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         """The scheduler for the network that one of diffusers is for: its path, its prediction and its times.
 
         Args:
-            scheduler: Of DDPM's kind, which has ``alphas_cumprod``, or a FlowMatchEulerDiscreteScheduler, of which the
-                shift is taken over. How else it spaces the times, and its clipping, are not: see grid, and the
-                timesteps and sigmas of set_timesteps.
-            config: Of the class: method, w, eta, grid, shift.
+            scheduler: One with ``alphas_cumprod``, as for DDPM, or a FlowMatchEulerDiscreteScheduler, whose shift is
+                kept. Its spacing of the times and its clipping are not: choose ``grid``, or pass ``timesteps`` or
+                ``sigmas`` to ``set_timesteps``.
+            config: Other arguments of the class: method, w, eta, grid, shift.
 
         Raises:
             TypeError: If it is of neither kind.
@@ -252,12 +252,12 @@ class PathScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
                 timesteps or sigmas it must be their number.
             device: Of ``timesteps``.
             timesteps: The times themselves, as the network is asked, without the last, which is the data.
-            sigmas: The levels of noise (see the head of this file), decreasing, before the shift. A last 0, the data,
+            sigmas: Noise levels (defined at the head of this file), decreasing, before the shift. A last 0, the data,
                 may be left out.
-            mu: What dynamic shifting raises the levels by; not used without it, as pipelines pass it to any scheduler.
+            mu: Argument of dynamic shifting; ignored without it, as pipelines pass it to any scheduler.
 
         Raises:
-            ValueError: Unless one of the three is given, and is valid.
+            ValueError: Unless exactly one of the three is given, and is valid.
         """
         given = [values for values in (timesteps, sigmas) if values is not None]
         if len(given) + (num_inference_steps is not None and not given) != 1:
@@ -267,7 +267,7 @@ class PathScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
             )
         if given and num_inference_steps not in (None, len(given[0])):
             raise ValueError(
-                f"set_timesteps: num_inference_steps must be the number of the values, {len(given[0])}, got "
+                f"set_timesteps: num_inference_steps must be the number of values, {len(given[0])}, got "
                 f"{num_inference_steps}. Leave it out."
             )
         start, stop = self._interval()
@@ -282,7 +282,7 @@ class PathScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
             assert isinstance(self._grid, TimeGrid), "it was chosen by its name"
             times = shifted(self._grid, self._factor(mu)).times(self.path, num_inference_steps, (start, stop))
         times = self._derived.refined_start(times)
-        # A pipeline that begins in the middle counts steps of num_inference_steps, or the timesteps if it gave none.
+        # A pipeline that begins in the middle counts in num_inference_steps, or in timesteps if it passed those.
         self.order = 2 if self.method == "heun2" and num_inference_steps is not None else 1
         self.num_inference_steps = len(times) - 1
         asked = np.repeat(times, 2)[1:-1] if self.method == "heun2" else times[:-1]
@@ -294,7 +294,7 @@ class PathScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         self._forget()
 
     def _through(self, given: FloatArray, name: str) -> FloatArray:
-        """The times given, and the end."""
+        """The given times, followed by the end."""
         start, stop = self._interval()
         times = time_grid.as_times([*given, stop], f"set_timesteps: the times of {name}, and the end")
         if times[0] < start:
@@ -305,7 +305,7 @@ class PathScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         return times
 
     def _factor(self, mu: float | None) -> float:
-        """What sigma / alpha is multiplied by."""
+        """The factor of sigma / alpha."""
         config = self.config
         return shift_factor(mu, config.time_shift_type) if config.use_dynamic_shifting else float(config.shift)
 
@@ -313,7 +313,7 @@ class PathScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         if self._level_is_ratio or float(self.path.alpha(0.0)) != 0.0:
             raise ValueError(
                 "PathScheduler: shift, use_dynamic_shifting and shift_terminal must be left at their defaults for "
-                "epsilon, sample and v_prediction, and on a path that does not start at noise alone, got shift "
+                "epsilon, sample and v_prediction, and on a path that does not start with pure noise, got shift "
                 f"{shift!r} and shift_terminal {shift_terminal!r}. Choose a grid."
             )
         if not (0 < shift < math.inf and 0 <= (shift_terminal or 0.0) < 1):
@@ -354,7 +354,7 @@ class PathScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         return self.path.interpolate(original_samples, noise, time.reshape(()) if time.numel() == 1 else time)
 
     def scale_noise(self, sample: Tensor, timestep: float | Tensor, noise: Tensor) -> Tensor:
-        """``add_noise`` as pipelines for flow matching call it: the arguments in another order."""
+        """``add_noise``, with the order of arguments that flow-matching pipelines use."""
         return self.add_noise(sample, noise, timestep)
 
     # The steps
@@ -438,17 +438,17 @@ class PathScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
             self._stages += self._calls(closing, EULER)
 
     def _check_start(self, sample: Tensor) -> None:
-        """Many pipelines start from normal noise as it is, right or wrong: tell it by its size, where that is sure."""
+        """Refuse a state that is clearly unscaled noise: many pipelines start from it without ``init_noise_sigma``."""
         first, scale = float(self.times[0]) if self.times is not None else 0.0, self.init_noise_sigma
         noise_alone = float(self.path.alpha(first)) < 0.1 * float(self.path.sigma(first))
-        # Either size is then eight standard errors from the mean of the two.
+        # Each size is then at least eight standard errors from the midpoint of the two, in the log.
         if noise_alone and abs(math.log(scale)) * math.sqrt(2 * sample.numel()) > 16:
             found = float(sample.float().square().mean().sqrt())
             if found > 0 and abs(math.log(found)) < abs(math.log(found / scale)):
                 raise ValueError(
                     f"PathScheduler.step: sample must start as init_noise_sigma = {scale:.6g} times normal noise, got "
-                    f"a standard deviation of {found:.3g}. If the pipeline does not multiply its noise, pass latents "
-                    "that are multiplied."
+                    f"a standard deviation of {found:.3g}. If the pipeline does not scale its noise, pass scaled "
+                    "latents."
                 )
 
     def _stages_over(self, times: FloatArray) -> list[Stage]:

@@ -20,21 +20,20 @@ from interpolants.time_change import time_at_log_snr
 from interpolants.time_grid import FloatArray, TimeGrid
 
 TIME_SHIFTS: Final[Mapping[str, Callable[[float], float]]] = {"exponential": math.exp, "linear": float}
-"""The factor from mu."""
+"""The factor as a function of mu."""
 
 
 def times_at(
     path: Path, sigmas: FloatArray, *, ratio: bool, factor: float = 1.0, terminal: float | None = None
 ) -> FloatArray:
-    """The times on ``path`` of the levels ``sigmas``.
+    """The times at which ``path`` has the levels ``sigmas``.
 
     Args:
         path: Any.
         sigmas: Levels, shape (n,). A last 0, the data, is left out.
-        ratio: They are sigma / alpha, else sigma / (alpha + sigma).
-        factor: What sigma / alpha is then multiplied by.
-        terminal: Level of the last after that, to which all are stretched, with 1 fixed; None leaves them. The two are
-            for levels of flow matching.
+        ratio: Whether levels are sigma / alpha; else they are sigma / (alpha + sigma).
+        factor: Factor that sigma / alpha is then multiplied by (not with ``ratio``).
+        terminal: Level that the last one then gets, by stretching all but 1 (not with ``ratio``); None leaves them.
 
     Raises:
         ValueError: If a level is not positive, or higher than any on the path.

@@ -23,7 +23,7 @@ OUTPUTS: Final = ("pool", "spatial", "probabilities")
 """Features; those that still tell places apart, for sFID; and probabilities of classes, for the inception score."""
 
 SPACES: Final = ("inception", "clip")
-"""Features that figures are named by: FID, sFID, KID and the inception score are of Inception's, CMMD of CLIP's."""
+"""Features with figures of their own name: FID, sFID, KID and inception score for Inception, CMMD for CLIP."""
 
 SPATIAL_CHANNELS: Final = 7
 """Of the 192 of a layer on 17 x 17 places, so that about as many features are left as after the pooling: 2,023."""
@@ -31,12 +31,12 @@ SPATIAL_CHANNELS: Final = 7
 
 @dataclass(frozen=True)
 class Published:
-    """A network that is published in a file.
+    """A published file with a network.
 
     Attributes:
         url: Where its authors offer it.
-        sha256: Of the file.
-        space: Of its features, one of SPACES.
+        sha256: Checksum of the file.
+        space: Space of its features, one of SPACES.
     """
 
     url: str
@@ -51,7 +51,7 @@ PUBLISHED: Final = {
         "inception",
     ),
 }
-"""By the names of the files. NVIDIA publishes no checksum: it is that of k_diffusion/evaluation.py in k-diffusion."""
+"""Published files by name. NVIDIA publishes no checksum; this one is in k_diffusion/evaluation.py of k-diffusion."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Extractor:
         name: As the user gave it.
         sha256: What the features depend on.
         outputs: From uint8 images, (n, 3, H, W), to some of OUTPUTS, each (n, ...).
-        space: What the features are, one of SPACES; None is anything else.
+        space: Space of the features, one of SPACES; None is any other.
 
     Raises:
         ValueError: If the space is none of these.
@@ -84,8 +84,8 @@ class Extractor:
         """The outputs of images as vectors, each (n, width).
 
         Raises:
-            TypeError: If they are no tensors of floating point.
-            ValueError: If there are others, not as many as images, or probabilities that are none.
+            TypeError: If they are not floating-point tensors.
+            ValueError: If there are others, not as many as images, or probabilities that do not sum to 1.
         """
         with torch.backends.cudnn.flags(allow_tf32=False):
             found = self.outputs(images)
@@ -97,7 +97,7 @@ class Extractor:
         for name, value in found.items():
             if not (isinstance(value, Tensor) and value.is_floating_point()):
                 got = value.dtype if isinstance(value, Tensor) else type(value).__name__
-                raise TypeError(f"extractor {self.name}: {name} must be a tensor of floating point, got {got}.")
+                raise TypeError(f"extractor {self.name}: {name} must be a floating-point tensor, got {got}.")
             if value.ndim < 2 or len(value) != len(images):
                 raise ValueError(
                     f"extractor {self.name}: {name} must have shape ({len(images)}, ...) for as many images, got "
@@ -141,10 +141,10 @@ def torch_script(file: Path, device: torch.device | str = "cpu") -> Extractor:
     inception score has them; ``layers`` up to ``mixed_6.conv`` give spatial features, of images resized as TensorFlow 1
     did: the first 7 channels, the last index that of the channel, as in the statistics of ADM.
 
-    Its string ``space``, where it has one, says what the features are, one of SPACES.
+    Its attribute ``space``, if it has one, names the space of the features, one of SPACES.
 
     Raises:
-        ValueError: If it is no such file, or not the published one whose name it has.
+        ValueError: If it is not a TorchScript file, or has the name of a published file but not its checksum.
     """
     digest, published = sha256(file), PUBLISHED.get(file.name)
     if published is not None and published.sha256 != digest:
@@ -195,10 +195,10 @@ def _resized(images: Tensor, size: int = 299) -> Tensor:
 def function(name: str) -> Extractor:
     """A function of yours, module:function.
 
-    It takes uint8 images, (n, 3, H, W), on the device where all is computed, and gives features, (n, ...), or a mapping
-    with "pool" and others of OUTPUTS, all of floating point. Its attribute ``sha256``, where it has one, says what the
-    features depend on, such as the checksum of weights; else the file of the module does. Its attribute ``space``,
-    where it has one, says what they are, one of SPACES.
+    It takes uint8 images, (n, 3, H, W), on the device of the measurement, and returns features, (n, ...), or a mapping
+    with "pool" and others of OUTPUTS, all floating-point. Its attribute ``sha256``, if it has one, is a checksum of
+    what the features depend on, such as the weights; else that of the module's file is used. Its attribute ``space``,
+    if it has one, names the space of the features, one of SPACES.
 
     Raises:
         ValueError: If there is no such function.
@@ -242,7 +242,7 @@ class FeatureSet:
     Attributes:
         source, source_sha256: The images.
         extractor, extractor_sha256: What made the features; None where nobody says.
-        space: What the features are, one of SPACES; None is anything else.
+        space: Space of the features, one of SPACES; None is any other.
         gaussians: Mean and covariance of "pool" and, where there are such, "spatial", of all images.
         rows: Of OUTPUTS, float32, each (N, width), of all images or of some that are spread over them; may be empty.
         unreadable: Images that were left out.

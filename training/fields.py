@@ -39,7 +39,7 @@ def as_labels(y: Labels | None, x: Tensor) -> Tensor | None:
 
 
 def unwrapped(model: object) -> object:
-    """The network within DataParallel, DistributedDataParallel, OnPath and their like."""
+    """The network inside DataParallel, DistributedDataParallel, OnPath and similar wrappers."""
     while isinstance(model, nn.Module) and callable(getattr(model, "module", None)):
         model = model.module
     return model
@@ -282,13 +282,13 @@ class Field:
         return self.quantity("data", x, t, y)
 
     def on(self, path: Path) -> Field:
-        """The same network along another path: it is asked at the time of equal SNR, see ``interpolants.match_snr``.
+        """The same network on another path, called at the time of equal SNR: see ``interpolants.match_snr``.
 
-        It predicts there what it was trained to; but the data in place of a velocity that has a pole on either path.
-        Times of the guidance are those of the new path.
+        It predicts the same quantity, except where the velocity would have a pole on either path: then it predicts the
+        data. The guidance interval is in times of the new path.
 
         Raises:
-            ValueError: If the path runs in the paper's time, or does not end in the data itself.
+            ValueError: If the path runs in the paper's time, or does not end at the data itself.
         """
         require_data_at_one(path, "Field.on")
         weak = None if self._weak is None else self._weak.on(path)
@@ -369,10 +369,10 @@ class Field:
 
 
 class OnPath(nn.Module):
-    """A network as it answers on a path that it was not trained on; see ``Field.on``.
+    """A network on a path that it was not trained on; see ``Field.on``.
 
     Args:
-        field: The network on the path of its training. Its guidance is left out.
+        field: The network on the path of its training; its guidance is ignored.
         path: The other path.
 
     Attributes:
@@ -390,7 +390,7 @@ class OnPath(nn.Module):
             self.prediction = "data"
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-        """What it predicts at the state x of shape (batch, ...) and the times t of shape (batch,)."""
+        """Its prediction at the state x, shape (batch, ...), and the times t, shape (batch,)."""
         trained = self._trained
         return self.change.predict(trained._evaluate, x, t, prediction=trained.prediction, target=self.prediction, y=y)
 

@@ -23,11 +23,11 @@ INK: Final = "#1f2933"
 FAINT: Final = "#9aa5b1"
 COLORS: Final = ("#2563eb", "#dc2626", "#059669", "#d97706", "#7c3aed", "#0891b2")
 STYLES: Final = ("-", "-", "--", "-", "-.", "-")  # so that curves that coincide are seen
-DPI: Final = 150  # of images, so that a pixel of theirs is a whole number of the picture's
-TILE: Final = 64  # an image that is smaller is enlarged to about that, by a whole factor
-GAP: Final = 1  # pixels between two images, of theirs
-COLUMNS: Final = 10  # with a class for each, at most
-LONGEST: Final = 24  # letters of a name
+DPI: Final = 150
+TILE: Final = 64  # smaller images are enlarged to at most this size, by a whole factor
+GAP: Final = 1  # between two images, in pixels of the images
+COLUMNS: Final = 10  # at most, if each is a class
+LONGEST: Final = 24  # characters of a class name
 TITLE_SIZE: Final = 11
 LABEL_SIZE: Final = 9
 
@@ -39,7 +39,7 @@ class Tiles:
     Attributes:
         images: In [-1, 1], shape (rows, columns, C, H, W) with C 1 or 3; NaN is left blank.
         title: Above them.
-        columns, rows: Above the columns, and before the rows; empty is none.
+        columns, rows: Labels above the columns, and before the rows; empty is none.
         below: Below them.
     """
 
@@ -54,11 +54,11 @@ def tile_figure(panels: Sequence[Tiles], *, stacked: bool = False) -> Figure:
     """Images at their real size, or enlarged by a whole factor, without interpolation.
 
     Args:
-        panels: Side by side.
-        stacked: One above the other instead.
+        panels: What to show, side by side.
+        stacked: Whether to put the panels one above the other instead.
     """
     panes = [_Pane(tiles) for tiles in panels]
-    for pane in panes:  # the images of all begin at one height, or one above the other
+    for pane in panes:  # align the images of all
         if stacked:
             pane.left = max(each.left for each in panes)
         else:
@@ -101,7 +101,7 @@ class _Pane:
         return self.top + self.size[1] + self.bottom
 
     def draw(self, figure: Figure, left: int, above: int, width: int, height: int) -> None:
-        """With so many pixels left of it and above it, in a figure of a width and height."""
+        """Draw it that many pixels from the left and the top of a figure of this width and height."""
         x, y = left + self.left, height - above - self.top - self.size[1]
         axes = figure.add_axes((x / width, y / height, self.size[0] / width, self.size[1] / height))
         _show(axes, self.tiles.images)
@@ -120,20 +120,20 @@ def _points(size: float) -> float:
 
 
 def _length(text: str, size: float) -> float:
-    """An estimate of its width, from above."""
+    """An upper estimate of the width of a text, in pixels."""
     return 0.62 * _points(size) * len(text)
 
 
 def by_class(
     images: Tensor, labels: Tensor, classes: Sequence[int], names: Sequence[str] = (), title: str = ""
 ) -> Tiles:
-    """Images in one column a class, or in a square where there is but one class, or more than ``COLUMNS``.
+    """Images with one column per class; or in a square if there is one class only, or more than ``COLUMNS``.
 
     Args:
         images: In [-1, 1], shape (N, C, H, W).
         labels: Shape (N,).
-        classes: Of the columns.
-        names: Of the classes, by label; where there is none, a label is its own.
+        classes: Labels of the columns.
+        names: Names of the classes, by label; a label without a name is shown as a number.
         title: Above them.
     """
     if not 1 < len(classes) <= COLUMNS:
@@ -163,14 +163,14 @@ def sample_grid(
     real: tuple[Tensor, Tensor, str] | None = None,
     names: Sequence[str] = (),
 ) -> Figure:
-    """Samples, beside real images if there are some, one column a class; or in a square if there is but one class.
+    """Samples, beside real images if there are some, arranged as by ``by_class``.
 
     Args:
         samples: Images in [-1, 1], shape (N, C, H, W) with C 1 or 3.
         labels: Their classes, shape (N,).
         title: What the samples are, for instance the sampler.
-        real: Real images, their classes, and what they are; as many are shown of each class as there are samples.
-        names: Of the classes, by label.
+        real: Real images, their classes, and their title; of each class, as many are shown as there are samples.
+        names: Names of the classes, by label.
     """
     counts = {label: int((labels == label).sum()) for label in sorted(set(labels.tolist()))}
     panels = [by_class(samples, labels, list(counts), names, title)]

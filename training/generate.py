@@ -95,15 +95,15 @@ def integrate(
     indices: Sequence[int] | None = None,
     callback: Callback | None = None,
 ) -> Tensor:
-    """Samples from noise at t = 0 as the settings of a sampler say, (batch, ...) -> (batch, ...).
+    """Samples drawn from noise at t = 0 by the sampler of the settings, (batch, ...) -> (batch, ...).
 
     Args:
         field: The network on its path.
         noise: Standard normal, shape (batch, ...).
         sampler: How to integrate.
         y: Labels, shape (batch,), or None.
-        seed, indices: Of the noise of an SDE: that of sample i of a seed is its own; None numbers the batch from 0.
-        callback: Called as callback(step, t, x) at the start of every step, but not by official samplers.
+        seed, indices: Seed and index of each sample, which give the noise of an SDE; None numbers the batch from 0.
+        callback: Called as callback(step, t, x) at the start of every step; official samplers do not call it.
 
     Raises:
         ValueError: See ``sample_ode``, ``sample_sde`` and their official counterparts.
@@ -156,6 +156,6 @@ def require_finite(values: Tensor, indices: Sequence[int], reason: str) -> None:
 
 
 def as_sampled(field: Field, settings: SamplingConfig) -> Field:
-    """The same network, guided and along the path that the settings say."""
+    """The same network, with the guidance and on the path of the settings."""
     guided = Field(field.model, field.path, field.prediction, guidance=settings.guidance(), dtype=field.dtype)
     return guided if settings.path is None else guided.on(path_of(settings.path))

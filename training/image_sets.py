@@ -53,7 +53,7 @@ class ImageSet(Dataset[Tensor]):
         raise NotImplementedError
 
     def unreadable(self, rows: range) -> list[str]:
-        """Those left out of ``images[rows]``, and why."""
+        """The images left out of ``images[rows]``, with the reason."""
         return []
 
     @cached_property
@@ -206,7 +206,7 @@ def open_images(source: str | os.PathLike[str], part: str = "train") -> ImageSet
     Args:
         source: A file ``.npz`` with ``arr_0``, uint8, (N, H, W, 3); a folder of shards ``images-000000.npy`` of such
             arrays; a folder of images; or the settings of a run, ``.yaml``, whose data are meant.
-        part: Of the data of a run: train, or heldout.
+        part: Part of the data (settings of a run only): train or heldout.
 
     Raises:
         ValueError: If it is none of these, or of another shape, dtype or range.
@@ -218,7 +218,7 @@ def open_images(source: str | os.PathLike[str], part: str = "train") -> ImageSet
         name = str(path) if part == "train" else f"{path}, {part}"
         images: ImageSet = SourceImages(name, config.data_source(part, flip=False))
     elif part != "train":
-        raise ValueError(f"{path}: part must be train where the images are not those of a run's .yaml, got {part}.")
+        raise ValueError(f"{path}: part must be train unless the images are those of a run's .yaml, got {part}.")
     elif path.is_dir():
         images = _shards(path) if any(path.glob(SHARDS)) else FileImages(path)
     elif path.suffix == ".npz":
@@ -252,7 +252,7 @@ def keys(file: Path) -> list[str]:
 
 @contextmanager
 def reading_npz(file: Path) -> Iterator[None]:
-    """Within it what cannot be read, as the file is gone or damaged, is a ValueError."""
+    """Turn the errors of a missing or damaged file into a ValueError."""
     try:
         yield
     except (OSError, zipfile.BadZipFile, zlib.error) as error:

@@ -13,11 +13,11 @@ from training import hub
 from training.checkpoint import find
 
 OFFICIAL: Final = (".pt", ".pth", ".ckpt", ".bin")
-"""How files of weights are called that no one takes for a name on the hub."""
+"""Suffixes of files of weights; a name on the hub has none of them."""
 
 
 def is_official(source: str) -> bool:
-    """Whether it is a file, or is called as one."""
+    """Whether it is a file, or is named like one."""
     return Path(source).is_file() or Path(source).suffix in OFFICIAL
 
 
@@ -32,11 +32,11 @@ def load_pretrained(
     """A network, its path and its prediction.
 
     Args:
-        source: A folder that ``Field.save_pretrained`` wrote, or a repository of the hub, which tell path and
+        source: A folder that ``Field.save_pretrained`` wrote, or a repository of the hub, which know their path and
             prediction; or a file that ``load_official`` reads, which does not.
-        path, prediction: What such a file is taken to have been trained for.
-        input_size: Height and width that such a file must have; None takes a square.
-        use_ema: Of a training checkpoint of the release: the average, or else the weights themselves.
+        path, prediction: Path and prediction of an official file.
+        input_size: Height and width of the data of an official file; None is a square.
+        use_ema: Whether to take the averaged weights of an official training checkpoint, not the weights themselves.
 
     Raises:
         OSError: If there is no such source.
@@ -46,8 +46,8 @@ def load_pretrained(
         return hub.load(source)
     if not Path(source).is_file():
         raise FileNotFoundError(
-            f"pretrained: {source!r} must be a file, and there is none. Official weights are not downloaded here: get "
-            "them from where their authors publish them."
+            f"pretrained: {source!r} must be a file, and there is none. Download official weights from the authors' "
+            "own page."
         )
     return load_official(source, input_size=input_size, use_ema=use_ema), path, prediction
 

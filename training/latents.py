@@ -97,7 +97,7 @@ class Latents(Examples):
 
     @property
     def labels(self) -> Tensor:
-        """Of all, int64, shape (N,)."""
+        """The labels of all, int64, shape (N,)."""
         return self._labels[list(self.places)]
 
     @cached_property

@@ -62,7 +62,7 @@ class Comparison:
         return self.samples.rows[output].to(self.device)
 
     def named(self, label: str, of_inception: str) -> str:
-        """What a figure is called: names that the literature gives are for the features of Inception alone."""
+        """The name of a figure: the published one for the features of Inception only."""
         return of_inception if self.samples.space == "inception" else label
 
     def pair(self) -> tuple[Tensor, Tensor]:
@@ -113,7 +113,7 @@ def missing(group: str, samples: FeatureSet, reference: FeatureSet) -> str | Non
             return "the extractor gives no spatial features"
         return None if "spatial" in reference.gaussians else "the reference has no spatial features"
     if group == "cmmd" and samples.space != "clip":
-        return "it is of CLIP's features, and the extractor does not say that these are"
+        return "it needs CLIP's features, and the extractor does not declare space = 'clip'"
     if "pool" not in reference.rows:
         return "the reference has no images, but moments alone"
     if group == "neighbours" and min(samples.count, len(reference.rows["pool"])) <= NEIGHBOURS:

@@ -57,11 +57,11 @@ def inception_score(probabilities: Tensor, *, splits: int = 1) -> Statistic:
 
 
 def require_probabilities(where: str, p: Tensor) -> None:
-    """Raise ValueError unless p, shape (N, classes), are probabilities, to 0.001."""
+    """Raise ValueError unless p, shape (N, classes), holds probabilities (rows sum to 1 within 0.001)."""
     if p.ndim != 2 or not bool((p >= 0).all()) or not bool(((p.double().sum(1) - 1).abs() < 1e-3).all()):
         raise ValueError(
             f"{where}: probabilities must be >= 0 with rows that sum to 1, shape (N, classes), got others of shape "
-            f"{tuple(p.shape)}. Of logits take logits.softmax(1)."
+            f"{tuple(p.shape)}. If they are logits, pass logits.softmax(1)."
         )
 
 
@@ -249,7 +249,7 @@ def _blocks(rows: int, number: int) -> list[slice]:
 
 
 def _chunks(rows: int, columns: int, what: str) -> Iterator[slice]:
-    """Of as many rows as the budget of memory has room for; ``what`` is made of them, which may take long."""
+    """Slices of as many rows as the memory budget has room for; a progress bar shows ``what`` they compute."""
     size = max(1, BUDGET // columns)
     chunks = [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
     yield from progress(chunks, desc=what, unit="block", leave=False, delay=PATIENCE)

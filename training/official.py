@@ -111,8 +111,8 @@ def sample_official_sde(
         last_step_size: s, in [0, 1).
         sample_eps: Distance to keep from the ends, in [0, 1/2). None is the release's: 0 for a velocity on the linear
             and GVP paths, else 1e-3.
-        interval: Where the grid begins and ends, in place of what follows from ``sample_eps`` and ``last_step_size``; s
-            is then the time that is left. None takes these two.
+        interval: Ends of the grid, instead of those that follow from ``sample_eps`` and ``last_step_size``; the last
+            step then leads from its end to 1. None uses these two.
         y: Labels, shape (batch,), or None.
         generator: Draws z in float32 on its own device, a batch a step. None is torch's default one on the CPU, from
             which the release draws.
@@ -205,8 +205,8 @@ def sample_official_ode(
         num_steps: Points of the grid, at least 2: num_steps - 1 steps of a fixed-step method. An adaptive one takes its
             own, and its result does not depend on it.
         rtol, atol: Of an adaptive method; its error norm is over the whole batch.
-        interval: Where the grid begins and ends; None is the above.
-        max_calls: Most calls of the network.
+        interval: Ends of the grid; None is the above.
+        max_calls: Most calls of the network (adaptive methods only).
         y: Labels, shape (batch,), or None.
 
     Returns:

@@ -1,4 +1,4 @@
-"""TF32, in which GPUs of NVIDIA multiply float32 faster: factors of 10 bits instead of 23, sums of float32."""
+"""TF32: NVIDIA GPUs multiply float32 faster with factors rounded to 10 bits instead of 23; sums stay in float32."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ TF32: Final = "tf32"
 
 
 def require_tf32(precision: str, device: torch.device, setting: str) -> None:
-    """Check that there is such a precision on the device.
+    """Check that the device has the precision.
 
     Raises:
-        ValueError: If tf32 is asked for by the ``setting``, and the device is no GPU of NVIDIA.
+        ValueError: If the ``setting`` asks for tf32, and the device is not an NVIDIA GPU.
     """
     if precision == TF32 and (device.type != "cuda" or torch.version.cuda is None):
         raise ValueError(
-            f"config: {setting} must be float32 or bfloat16 on this device, {device.type}, got 'tf32'. It is for GPUs "
-            "of NVIDIA."
+            f"config: {setting} must be float32 or bfloat16 on this device, {device.type}, got 'tf32'. TF32 needs an "
+            "NVIDIA GPU."
         )
 
 
 @contextmanager
 def products(precision: str) -> Iterator[None]:
-    """With tf32, matrix products and convolutions of float32 round their factors to it while this lasts.
+    """Within this context tf32 lets float32 matrix products and convolutions round their factors to TF32.
 
-    With another precision all is as torch has it: by default float32 for products, and TF32 for convolutions.
+    Other precisions leave torch's settings: by default float32 for products, and TF32 for convolutions.
     """
     flags: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
     before = [flag.allow_tf32 for flag in flags]

@@ -25,7 +25,7 @@ def sample_picture(
     device: torch.device | str = "cpu",
     decode: Callable[[Tensor], Tensor] | None = None,
 ) -> Figure:
-    """Samples, one column a class, or in a square; see ``figures.by_class``.
+    """Samples, with one column per class or in a square; see ``figures.by_class``.
 
     The noise depends on the seed and the shape alone, and torch's default generator is left as it is.
 
@@ -34,14 +34,14 @@ def sample_picture(
         shape: Of all samples, (N, C, H, W).
         sampler: How to integrate.
         y: Labels, shape (N,), or None.
-        names: Of the classes, by label.
+        names: Names of the classes, by label.
         seed: Of the noise.
         device: Of the network and of y.
         decode: From latents to images in [-1, 1], (N, C, H, W) -> (N, C', H', W') with C' 1 or 3; None where the
             samples are images.
 
     Raises:
-        ValueError: If the samples are no images and there is no ``decode``; see also ``integrate``.
+        ValueError: If the samples are not images and there is no ``decode``; see also ``integrate``.
     """
     if decode is None and shape[1] not in (1, 3):
         raise ValueError(f"sample_picture: decode must be given for samples of {shape[1]} channels, got None.")

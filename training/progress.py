@@ -12,7 +12,7 @@ SECONDS: Final = 60.0
 """Between two lines."""
 
 PATIENCE: Final = 5.0
-"""Seconds that people wait without asking how long it takes."""
+"""Seconds before a bar appears that is not the main one."""
 
 LINE: Final = "{desc}: {n_fmt} of {total_fmt} {unit}s, {rate_fmt}, {remaining} left{postfix}"
 
@@ -23,8 +23,8 @@ def progress(iterable: Iterable[Any] | None = None, *, seconds: float = SECONDS,
     Args:
         iterable: What to go through, if ``update`` is not called.
         seconds: Between two lines.
-        settings: Of tqdm: total, initial, unit, desc, disable, leave, and delay, the seconds before anything is shown:
-            ``PATIENCE`` for a part of a longer work, and for what is long with much data alone.
+        settings: Arguments of tqdm: total, initial, unit, desc, disable, leave, and delay, the seconds before anything
+            is shown: ``PATIENCE`` for work that is usually short, or part of a longer one.
     """
     if sys.stderr.isatty():
         return tqdm(iterable, mininterval=0.5, **settings)
@@ -54,7 +54,7 @@ class _Lines(tqdm):  # type: ignore[type-arg]
         """Nor is anything above written to."""
 
     def close(self) -> None:
-        """Print the last line once, and no more: tqdm would add an empty one."""
+        """Print the last line once; tqdm would add an empty one."""
         if not self.disable:
             if self.n != self.last_print_n and self.format_dict["elapsed"] >= (self.delay or 0.0):
                 self.display()

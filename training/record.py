@@ -1,7 +1,7 @@
 """What a run writes for people to look at:
 
 - ``metrics.jsonl``: a line of JSON each so many steps; a value that is not finite is null;
-- ``log.txt``: the course of the run, in a few lines, and what was said, and when;
+- ``log.txt``: loss and speed in a few lines, and all messages, with their times;
 - ``config.yaml`` and ``environment.json``: see ``environment``;
 - ``samples/step-00001000.png``: pictures, in a folder for each kind;
 - if asked, the metrics and pictures once more in ``tensorboard/``, and at Weights & Biases.
@@ -45,15 +45,15 @@ Picture = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class LogConfig:
-    """What a run tells of itself.
+    """What a run records about itself.
 
     Args:
-        every: Steps from one line of metrics to the next.
-        tensorboard: Whether to write them for TensorBoard too.
-        wandb: The project of Weights & Biases to which they are sent too; null is none. Where the environment has
-            WANDB_MODE=offline nothing is sent, and ``wandb sync`` sends it later.
-        samples_every: Steps from one picture of samples to the next; null draws none.
-        samples: In a picture.
+        every: Steps between two lines of metrics.
+        tensorboard: Whether to write the metrics for TensorBoard too.
+        wandb: Project of Weights & Biases to send the metrics to; null is none. With WANDB_MODE=offline in the
+            environment nothing is sent until you run ``wandb sync``.
+        samples_every: Steps between two pictures of samples; null draws none.
+        samples: Number of samples in a picture.
     """
 
     every: int = 10
@@ -127,7 +127,7 @@ class Recorder:
             stack.callback(self._note, [] if kind is None else [f"{kind.__name__}: {error}"])
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """The metrics of a step. Their loss and speed are also noted in log.txt: each minute, when the steps have
+        """Record the metrics of a step. ``log.txt`` also gets loss and speed: each minute, when the number of steps has
         doubled, and before another message.
         """
         for sink in self._sinks:
@@ -167,7 +167,7 @@ class Recorder:
 
 
 class _Course:
-    """The mean loss since it was read, and the speed."""
+    """The mean loss since the last reading, and the speed."""
 
     def __init__(self) -> None:
         self._losses, self._line = list[float](), ""

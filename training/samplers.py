@@ -3,7 +3,7 @@
 All of them integrate a drift a(t) x + b(t) prediction on the interval where a and b are bounded: [0, 1], unless the
 prediction's conversion has a pole at an end, such as that of the noise at t = 0 on the linear path, where a network's
 error would be amplified without bound. From an interval that ends short of t = 1 one Euler step leads to t = 1, with
-one more call of the network; of an SDE it may be another, see ``LAST_STEPS``.
+one more call of the network; for an SDE it may be another step, see ``LAST_STEPS``.
 
 ODE methods, with the calls of the network a step and the order of convergence:
 
@@ -61,13 +61,13 @@ EQUAL_STEPS_METHODS: Final = ("explicit_adams", "implicit_adams")
 OWN_STEPS_METHODS: Final = (*ADAPTIVE_METHODS, "scipy_solver")
 ODE_METHODS: Final = (*FIXED_METHODS, *EQUAL_STEPS_METHODS, *OWN_STEPS_METHODS, *multistep.ODE_METHODS)
 INVERTIBLE_METHODS: Final = (*FIXED_METHODS, "ddim", *ADAPTIVE_METHODS)
-"""Those of ``encode``, whose steps know no past."""
+"""The methods of ``encode``: their steps do not depend on earlier ones."""
 TORCHSDE_METHODS: Final = {"euler": "ito", "srk": "ito", "heun": "stratonovich", "midpoint": "stratonovich"}
 """The amplitude does not depend on the state, so that both calculi agree."""
 SDE_METHODS: Final = (*TORCHSDE_METHODS, *multistep.SDE_METHODS, "ancestral")
 LAST_STEPS: Final = ("mean", "euler", "tweedie", None)
-"""What leads from the end of an SDE's interval to t = 1, without noise: a step of the SDE's drift, one of the ODE, the
-mean of the data given the state; or nothing does, and the state at the end of the interval is the sample."""
+"""The noise-free last step from the end of an SDE's interval to t = 1: by the SDE's drift; by the ODE's; to the mean of
+the data given the state; or none, so that the sample is the state at the end of the interval."""
 
 Interval = tuple[float, float]
 
@@ -101,8 +101,8 @@ def sample_ode(
     Args:
         field: The trained network on its path.
         noise: Standard normal, shape (batch, ...); its dtype is that of the samples.
-        num_steps: Of a method with fixed steps; an adaptive one takes its own, and this is only the number of states of
-            its trajectory.
+        num_steps: Number of steps of a fixed-step method; an adaptive one chooses its own, and this only sets the
+            number of states of its trajectory.
         method: One of ``ODE_METHODS``; the table is in the module. None is that of ``default_ode_method``.
         grid: The times of the steps: from ``interpolants.time_grid``, or its name, or the times themselves, which start
             at the noise; ``num_steps`` is then not used.
@@ -266,7 +266,7 @@ def sample_sde(
         noise: State at t = 0, standard normal, shape (batch, ...).
         w: Squared noise amplitude, data units^2 per unit time: from ``interpolants.diffusion``, or an expression.
         num_steps: Number of steps.
-        seed: Of the noise. With one method and grid, sample i of a seed has the same noise in whatever batch it stands.
+        seed: Seed of the noise. With one method and grid, sample i of a seed has the same noise in every batch.
         method: euler (1 call of the network a step), or srk, heun, midpoint (2 calls), of torchsde; or derived, with 1
             call: exponential1, 2 and 3, exact for a polynomial prediction of the data in t whatever w is;
             sde_dpm_solver2 and 3, the same in the log-SNR; ancestral, which has no w: DDIM with noise, and DDPM.
@@ -276,8 +276,8 @@ def sample_sde(
         y: Labels, shape (batch,), or None.
         indices: The i of each sample; None numbers the batch from 0.
         interval: Where to integrate; None is where the drift's coefficients are bounded.
-        last_step: How to go on from an interval that ends at t < 1, of ``LAST_STEPS``: mean, x + (1 - t) drift; euler,
-            x + (1 - t) velocity; tweedie, E[data | x]; None stays there. It calls the network once more, None does not.
+        last_step: Last step from an interval that ends at t < 1, one of ``LAST_STEPS``: mean, x + (1 - t) drift; euler,
+            x + (1 - t) velocity; tweedie, E[data | x]; each is one more call of the network. None stays at x.
         trajectory, progress, callback, state_dtype: As in ``sample_ode``.
 
     Returns:
@@ -562,7 +562,7 @@ def _to_the_data(network: _Network, equation: Dynamics, x: Tensor, stop: float) 
 
 
 def _last_step(network: _Network, equation: Dynamics, x: Tensor, stop: float, last_step: str | None) -> Tensor:
-    """x at the time ``stop`` led on by one of ``LAST_STEPS``."""
+    """The sample after one of ``LAST_STEPS`` from x at the time ``stop``."""
     if last_step == "mean" or stop == 1.0:
         return _to_the_data(network, equation, x, stop)
     if last_step is None:
@@ -632,13 +632,13 @@ def check_eta(eta: float, method: str) -> None:
 
 
 def check_last_step(last_step: str | None, stop: float) -> None:
-    """Raise ValueError unless it is one, or where the interval ends at t = 1 and there is none."""
+    """Raise ValueError unless it is one of LAST_STEPS, and 'mean' if the interval ends at t = 1."""
     if last_step not in LAST_STEPS:
         raise ValueError(f"last_step: must be one of {', '.join(map(str, LAST_STEPS))}, got {last_step!r}.")
     if stop == 1.0 and last_step != "mean":
         raise ValueError(
-            f"last_step: must be 'mean' where the interval ends at t = 1, got {last_step!r}. Pass one that ends "
-            "before, such as (0, 0.96)."
+            f"last_step: must be 'mean' where the interval ends at t = 1, got {last_step!r}. Pass an interval "
+            "that ends before, such as (0, 0.96)."
         )
 
 

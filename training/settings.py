@@ -139,7 +139,7 @@ def make_parser(kind: type, about: str = "") -> jsonargparse.ArgumentParser:
         if action.dest in known:
             action.metavar, values = known[action.dest]
             action.help = _help(action, values)
-            if "true" in values:  # the flag alone says so
+            if "true" in values:  # the flag alone means true
                 action.nargs, action.const = "?", True
         elif action.dest == "print_config":
             action.metavar, action.help = "", "Print the settings as YAML, and exit."

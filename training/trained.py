@@ -24,7 +24,7 @@ from training.shards import FINGERPRINT
 SAMPLERS: Final = ("ode", "sde")
 PRECISIONS: Final = ("float32", "tf32", "bfloat16")
 DATA: Final = ("name", "source", "split", "held_out", "image_column", "label_column", "normalization")
-"""The settings of data by which its images may differ."""
+"""The settings that decide which images the data hold."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,11 +32,11 @@ class Trained(Config):
     """The settings of a run, and which of its networks to take.
 
     Args:
-        weights: Of the run: ema, another average such as ema-0.999 or ema-width-0.05, or model. Of an official
-            checkpoint: ema or model.
-        pretrained: In place of the run: a folder or name on the hub that Field.from_pretrained reads; or an official
-            file, such as SiT-XL-2-256x256.pt, which does not tell its path and prediction: these are those of the
-            settings.
+        weights: Which weights of a run: ema, another average such as ema-0.999 or ema-width-0.05, or model. For an
+            official checkpoint: ema or model.
+        pretrained: Network to take instead of that of a run: a folder or name on the hub that Field.from_pretrained
+            reads; or an official file, e.g. SiT-XL-2-256x256.pt. As such a file does not say its path and prediction,
+            set ``path`` and ``prediction`` to match.
     """
 
     weights: str = "ema"
@@ -52,7 +52,7 @@ class Trained(Config):
             raise ValueError(f"config: weights must be ema or model for an official file, got {self.weights!r}.")
 
     def checkpoint(self) -> Checkpoint | None:
-        """The newest one of the run; None where the network is a pretrained one."""
+        """The newest checkpoint of the run; None if the network is a pretrained one."""
         if self.pretrained is not None:
             return None
         checkpoint = find(self.run)
@@ -60,7 +60,7 @@ class Trained(Config):
         return checkpoint
 
     def field(self, device: torch.device) -> Field:
-        """The network on its path, unguided; of a run it is that of the newest checkpoint."""
+        """The network on its path, unguided; for a run, that of the newest checkpoint."""
         if (checkpoint := self.checkpoint()) is not None:
             return checkpoint.field(weights=self.weights, device=device)
         assert self.pretrained is not None
@@ -72,12 +72,12 @@ class Trained(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class Drawing(Trained):
-    """The same, of samples that are to be seen.
+    """A network, and how to turn its samples into images.
 
     Args:
-        precision: float32, tf32 (on GPUs of NVIDIA) for its products and convolutions, or bfloat16 for the products of
-            the blocks.
-        vae: Folder or name on the hub of the VAE that decodes latents; null is that of the data of the run.
+        precision: float32; tf32 (NVIDIA GPUs), which makes float32 products and convolutions faster and less precise;
+            or bfloat16 for the products in the blocks.
+        vae: Folder or name on the hub of the VAE that decodes latents; null is that of the run's data.
     """
 
     precision: str = one_of(PRECISIONS, "float32")
@@ -92,10 +92,10 @@ class Drawing(Trained):
 
 @dataclass(frozen=True, kw_only=True)
 class Measuring(Trained):
-    """The same, and which images it is asked about.
+    """A network, and the images to measure it on.
 
     Args:
-        part: Of the data: train; or heldout, of which it is checked that the run was trained on the rest.
+        part: Part of the data: train; or heldout, after a check that the run was trained on the rest.
     """
 
     part: str = one_of(PARTS, "train")
@@ -108,7 +108,7 @@ class Measuring(Trained):
         """See Trained.
 
         Raises:
-            CheckpointError: If the run was trained on other data than are left by what is held out.
+            CheckpointError: If the part is heldout, and the run was not trained on the rest.
         """
         checkpoint = super().checkpoint()
         if checkpoint is not None and self.part == "heldout":
@@ -120,7 +120,7 @@ class Measuring(Trained):
         return self.data_source(self.part, flip=False)
 
     def identity_of_images(self, source: Source) -> dict[str, Any]:
-        """What tells the images from any others, plain data."""
+        """What identifies the images, plain data."""
         settings = {name: getattr(self.data, name) for name in DATA}
         return {"data": settings, "part": self.part, "images": len(source), FINGERPRINT: source.fingerprint}
 
@@ -136,7 +136,7 @@ def require_fit(model: SiT, source: Source) -> None:
 
 
 def read_images(source: Source, indices: Sequence[int], seed: int, model: SiT) -> tuple[Tensor, Tensor | None]:
-    """Images as the source has them, and their labels, or None where the network has no classes; on its device.
+    """Images as the source gives them, and their labels (None if the network has no classes), on its device.
 
     Raises:
         ValueError: If one cannot be read.
@@ -144,12 +144,12 @@ def read_images(source: Source, indices: Sequence[int], seed: int, model: SiT) -
     device = model.pos_embed.device
     batch = source.batch(indices, [(seed, index) for index in indices])
     if batch.unreadable:
-        raise ValueError(f"data: each image must be readable, and is not: {batch.unreadable[0]}. Remove it.")
+        raise ValueError(f"data: every image must be readable, and is not: {batch.unreadable[0]}. Remove it.")
     return batch.data.to(device), batch.labels.to(device) if model.num_classes else None
 
 
 def spread(count: int | None, source: Source) -> list[int]:
-    """The indices of that many images, spread evenly over all; None is all."""
+    """The indices of ``count`` images, spread evenly over all; None is all."""
     wanted = min(count or len(source), len(source))
     return [int(index) for index in np.linspace(0, len(source) - 1, wanted).round()]
 

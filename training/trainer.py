@@ -190,7 +190,7 @@ class Trainer:
                     recorder.scalars(self.step, {**line, **by_time, **speed, "seconds": round(self.seconds, 3)})
                     if not told and self.unreadable_file.exists():
                         told = True
-                        recorder.say(f"what cannot be read is left out, and listed in {self.unreadable_file}")
+                        recorder.say(f"unreadable examples are left out, and listed in {self.unreadable_file}")
                 with meter.paused():
                     self._keep(recorder, checkpoint=last or self.step % settings.checkpoint_every == 0)
                 self._writer.check()

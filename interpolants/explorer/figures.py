@@ -100,7 +100,7 @@ def convergence(errors: Errors) -> go.Figure:
 
 
 def particles(flow: Flow) -> list[go.Figure]:
-    """One of the ODE and one of the SDE, empty but for their axes: the page draws the particles."""
+    """One figure for the ODE and one for the SDE, with axes only: the page draws the particles."""
     colors = [color for color, _ in STYLES[: flow.centres.shape[1]]]
     rings = {"mode": "lines", "line": {"color": GREY, "width": 1, "dash": "dot"}, "hoverinfo": "skip"}
     trails = {"mode": "lines", "line": {"color": GREY, "width": 1}, "opacity": 0.6, "hoverinfo": "skip"}
@@ -168,6 +168,6 @@ def _value_axis(title: str, limits: tuple[float, float], scale: str) -> dict[str
 
 
 def dash(dashes: Any) -> str:
-    """A style of matplotlib as plotly and SVG have it: lengths, or "solid"."""
+    """A line style of matplotlib in the form of plotly and SVG: lengths, or "solid"."""
     named = {"-": "solid", "--": "9px,9px", "-.": "9px,3px,3px,3px"}
     return named[dashes] if isinstance(dashes, str) else ",".join(f"{2 * length}px" for length in dashes[1])

@@ -201,9 +201,9 @@ def solvers(errors: Errors) -> str:
         f"{figure(figures.convergence(errors))}<div class='scroll'><table><thead><tr><th>solver</th>"
         f"<th class='number'>calls a step</th>{head}<th class='number'>slope</th></tr></thead>"
         f"<tbody>{rows}</tbody></table></div>"
-        "<p>Sixty-four points of the mixture of five Gaussians, by the probability-flow ODE in equal steps of time; "
+        "<p>Sixty-four points of the mixture of five Gaussians, by the probability-flow ODE in equal time steps; "
         "the multistep methods are those of <code>interpolants.exponential</code>, derived from the path. The slope is "
-        f"that of the last doublings.{where}</p>"
+        f"that over the last doublings.{where}</p>"
     )
 
 
@@ -246,7 +246,7 @@ def document(report: Report, ledger_: Ledger, flow: Flow, errors: Errors) -> str
 
 
 def figure(drawn: go.Figure) -> str:
-    """A place in which the page draws a figure once it is shown, below its title, which wraps as plotly's do not."""
+    """A place for a figure, drawn once it is shown, below a title in HTML, which wraps unlike plotly's."""
     title = drawn.layout.title.text or ""
     drawn.update_layout(template="none", title=None)
     return (
@@ -294,7 +294,7 @@ def _end(end: End) -> str:
 
 
 def _line(color: str, dashes: Any) -> str:
-    """As a curve is drawn."""
+    """A short line in the style of a curve, for the legend."""
     stroke = "currentColor" if color == "#000000" else color
     return (
         '<svg class="line" width="36" height="8" aria-hidden="true"><line x2="36" y1="4" y2="4" stroke-width="2" '

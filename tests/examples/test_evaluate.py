@@ -119,7 +119,7 @@ def test_held_out_digits_are_what_samples_are_at_best(place, capfd):
     assert found["figures"]["frechet"]["value"] > 0
     write_samples(place / "samples.npz", count=30)
     flags = (*flags[1:], "--samples=samples.npz", "--samples_part=heldout")
-    assert "samples.npz: part must be train where the images are not those of a run's .yaml" in refused(capfd, *flags)
+    assert "samples.npz: part must be train unless the images are those of a run's .yaml" in refused(capfd, *flags)
 
 
 def test_statistics_of_another_program_are_a_reference(place):

@@ -326,7 +326,7 @@ def test_real_images_beside_them_are_decoded_and_not_flipped(here, images, run):
     decoder = Decoder(pictures(run), LATENT, torch.device("cpu"))
     real, labels, what = sample.real_examples(pictures(run), decoder.images)
     x = source.batch(range(10), [(run.seed, index) for index in range(10)])
-    assert (labels.tolist(), what) == (images[1], "Real, trained on, decoded")
+    assert (labels.tolist(), what) == (images[1], "Real, from the training data, decoded")
     torch.testing.assert_close(real, reconstruction(here / "vae", x.data / 0.18215), rtol=0, atol=1e-5)
 
 

@@ -188,7 +188,7 @@ def test_an_image_that_cannot_be_read_is_named(folder, tmp_path, capsys):
     broken = folder[0] / "b" / "2.png"
     broken.write_bytes(broken.read_bytes()[:60])
     assert call("likelihood.py", *of_folder(network, folder[0], tmp_path / "measured")) == 2
-    assert f"error: data: each image must be readable, and is not: {broken}: " in capsys.readouterr().err
+    assert f"error: data: every image must be readable, and is not: {broken}: " in capsys.readouterr().err
     assert not list((tmp_path / "measured").glob("*.npy"))
 
 
@@ -285,10 +285,10 @@ def test_a_signal_ends_it_and_the_same_command_resumes(network, measured, tmp_pa
         (("--likelihood.probs=3",), "config: there is no setting 'likelihood.probs'. Nearest: 'likelihood.probes'."),
         (
             ("--data.split=test",),
-            "config: data.split must be train, for data.name digits: what is held out is measured",
+            "config: data.split must be train, for data.name digits; --part heldout measures",
         ),
         (("--part=test",), "config: part must be one of train, heldout, got 'test'."),
-        (("--data.held_out=0.1",), "config: data.held_out must be null for digits, which hold out a fifth, got 0.1."),
+        (("--data.held_out=0.1",), "data.held_out must be null for digits, which always hold out a fifth, got 0.1."),
     ],
 )
 def test_a_mistake_is_one_clear_line(network, measured, others, message, capsys):

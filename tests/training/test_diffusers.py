@@ -341,7 +341,7 @@ def test_a_shift_multiplies_sigma_over_alpha_on_any_path(grid: str) -> None:
         ({"shift": 2.0, "prediction_type": "epsilon"}, "must be left at their defaults"),
         (
             {"use_dynamic_shifting": True, "alpha": "1", "sigma": "80 - 80*t"},
-            "a path that does not start at noise alone",
+            "a path that does not start with pure noise",
         ),
     ],
 )
@@ -414,9 +414,9 @@ def test_what_is_not_valid_is_refused() -> None:
         ({"sigmas": [1.0, 0.5], "timesteps": [0.0, 0.5]}, "one of num_inference_steps, timesteps and sigmas"),
         (
             {"num_inference_steps": 3, "timesteps": [0.0]},
-            "num_inference_steps must be the number of the values, 1, got 3",
+            "num_inference_steps must be the number of values, 1, got 3",
         ),
-        ({"num_inference_steps": 3, "sigmas": [1.0]}, "num_inference_steps must be the number of the values, 1, got 3"),
+        ({"num_inference_steps": 3, "sigmas": [1.0]}, "num_inference_steps must be the number of values, 1, got 3"),
         (
             {"sigmas": [14.6, 2.0]},
             r"sigmas must lie in \(0, 1\], as sigma / \(alpha \+ sigma\) on this path, got \[14\.6",

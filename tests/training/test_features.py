@@ -156,9 +156,9 @@ def test_outputs_of_other_names_or_numbers_are_refused(module):
         load_extractor("of_a_user:wrong")(images())
     with pytest.raises(ValueError, match=r"pool must have shape \(5, ...\) for as many images, got \(4, 3\)"):
         load_extractor("of_a_user:few")(images())
-    with pytest.raises(TypeError, match="pool must be a tensor of floating point, got ndarray"):
+    with pytest.raises(TypeError, match="pool must be a floating-point tensor, got ndarray"):
         load_extractor("of_a_user:arrays")(images())
-    with pytest.raises(TypeError, match=r"pool must be a tensor of floating point, got torch.int64"):
+    with pytest.raises(TypeError, match=r"pool must be a floating-point tensor, got torch.int64"):
         load_extractor("of_a_user:whole")(images())
     with pytest.raises(ValueError, match=r"probabilities must be >= 0 with rows that sum to 1, .* logits.softmax"):
         load_extractor("of_a_user:logits")(images())

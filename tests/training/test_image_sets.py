@@ -132,7 +132,7 @@ def test_the_part_of_a_run_that_was_held_out(tmp_path):
     file = save_config(tmp_path, name="folder", source=str(tmp_path / "data"), held_out=0.3)
     assert torch.equal(whole(open_images(file, "heldout")), planes(images[[3, 4], :4]))
     assert torch.equal(whole(open_images(file)), planes(images[[0, 1, 2, 5, 6], :4]))
-    with pytest.raises(ValueError, match=r"data: part must be train where the images are not those of a run's .yaml"):
+    with pytest.raises(ValueError, match=r"data: part must be train unless the images are those of a run's .yaml"):
         open_images(tmp_path / "data", "heldout")
 
 

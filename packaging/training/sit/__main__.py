@@ -27,7 +27,7 @@ TRAINING: Final = {
     "generate": ("generate.py", "many samples, on any number of GPUs; the same command resumes"),
     "evaluate": ("evaluate.py", "FID and other figures of samples beside real images"),
     "likelihood": ("likelihood.py", "bits per dimension of images"),
-    "reverse": ("reverse.py", "the noise that images come from, by the ODE"),
+    "reverse": ("reverse.py", "the noise that leads to given images, by the ODE"),
     "encode": ("encode_latents.py", "encode images once, to train on their latents"),
 }
 PATHS: Final = {
