@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from models import SiT
-from training.checkpoint import Checkpoint, find
+from training.checkpoint import Checkpoint, CheckpointError, find
 from training.config import Config
 from training.data import PARTS, Source
 from training.fields import Field, unwrapped
@@ -108,11 +108,14 @@ class Measuring(Trained):
         """See Trained.
 
         Raises:
-            CheckpointError: If the part is heldout, and the run was not trained on the rest.
+            CheckpointError: If some of the data are held out, or are to be, and the run was not trained on the rest.
         """
         checkpoint = super().checkpoint()
-        if checkpoint is not None and self.part == "heldout":
-            checkpoint.require_data(self.data_source().fingerprint)
+        if checkpoint is not None and (self.part == "heldout" or self.data.held_out is not None):
+            try:
+                checkpoint.require_data(self.data_source().fingerprint)
+            except CheckpointError as error:
+                raise CheckpointError(f"{error} To measure all of other data, set data.held_out to null.") from None
         return checkpoint
 
     def images(self) -> Source:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple, cast
@@ -391,3 +392,9 @@ def _check_fit(config: Config, source: Source) -> None:
         )
     if model.num_classes and not source.num_classes:
         raise ValueError(f"config: model.num_classes must be 0, as the data have no classes, got {model.num_classes}.")
+    if source.num_classes < model.num_classes:
+        warnings.warn(
+            f"config: model.num_classes is {model.num_classes}, and the data have {source.num_classes} classes: the "
+            f"others are never trained, and their samples mean nothing. Set it to {source.num_classes}.",
+            stacklevel=2,
+        )

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -224,6 +225,18 @@ def test_what_was_trained_on_does_not_pass_for_held_out(trained, capsys):
     assert "the run was begun with other data: class 'a' had 2 examples, has 1" in capsys.readouterr().err
     assert call("likelihood.py", *of_run(trained, "--data.held_out=null")) == 2
     assert "the run was begun with other data: class 'b' had 1 examples, has 2" in capsys.readouterr().err
+
+
+def test_nothing_of_other_data_is_held_out_unasked(folder, trained, tmp_path, capsys):
+    other = tmp_path / "other"
+    shutil.copytree(trained.data.source, other)
+    next(other.rglob("*.png")).unlink()
+    method = of_run(trained)[3:]
+    all_of = (f"--run={trained.run}", f"--output={tmp_path / 'all'}", f"--data.source={other}", *method)
+    assert call("likelihood.py", *all_of) == 2
+    assert "To measure all of other data, set data.held_out to null." in capsys.readouterr().err
+    assert call("likelihood.py", *all_of, "--data.held_out=null") == 0
+    assert len(rows_of(tmp_path / "all")) == 3
 
 
 def test_a_run_goes_on_with_what_it_held_out(trained):

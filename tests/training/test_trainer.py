@@ -554,6 +554,11 @@ def test_a_network_that_does_not_fit_is_refused(tmp_path, model, message):
         Trainer(dataclasses.replace(tiny(tmp_path), model=model))
 
 
+def test_classes_that_the_data_lack_are_told(tmp_path):
+    with pytest.warns(UserWarning, match="num_classes is 12, and the data have 10 classes.* Set it to 10"):
+        Trainer(dataclasses.replace(tiny(tmp_path), model=ModelConfig(name="SiT-T/8", num_classes=12)))
+
+
 def test_it_trains_outside_of_the_main_thread_too(tmp_path):
     trainer = Trainer(tiny(tmp_path, steps=1))
     results = []
