@@ -20,6 +20,7 @@ from typing import Any, Final
 import sympy as sp
 from sympy.core.function import AppliedUndef
 
+from interpolants.enclosure import value
 from interpolants.expression import t
 from interpolants.nesting import INNER, REST, nested, of_inner
 from interpolants.pieces import KINKS, derivative
@@ -189,7 +190,10 @@ def _differentiated(function: sp.Expr) -> Way:
 
     if (composed := nested(function)) is not None:
         outer, g = composed
-        rate = of_inner(simplified(derivative(outer)))
+        rate = derivative(outer)
+        if all(value(inside, sp.Rational(1, 2)) > 0 for inside in (g, 1 - g)):  # simplified as functions on (0, 1) are
+            rate = simplified(rate)
+        rate = of_inner(rate)
         whole = rate.xreplace({INNER: part(g), REST: part(1 - g)}) * slope(g)
     elif function.is_Add:
         whole = sp.Add(*map(slope, function.args))

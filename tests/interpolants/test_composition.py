@@ -3,6 +3,7 @@
 import itertools
 import pickle
 
+import mpmath
 import pytest
 import sympy as sp
 import torch
@@ -141,3 +142,17 @@ def test_no_digits_are_taken_for_want_of_better():
     path = ip.Path(f"sqrt(sigmoid(2.95*{odds}))", f"sqrt(sigmoid(-2.95*{odds}))")
     for coefficient in (path.alpha, path.sigma, path.d_alpha):
         assert coefficient.error(times=600) <= 16
+
+
+def test_the_slope_of_a_function_of_what_is_negative():
+    path = ip.Path("1-sqrt(1-t*(2-t))+0.127*sin(pi*t)", "1-t**2").after("1-tanh(99.8*(1-t))/tanh(99.8)")
+    with mpmath.workdps(120):
+        c = mpmath.mpf("99.8")
+
+        def alpha(time):
+            tau = 1 - mpmath.tanh(c * (1 - time)) / mpmath.tanh(c)
+            return tau + mpmath.mpf("0.127") * mpmath.sin(mpmath.pi * tau)
+
+        want = [float(mpmath.diff(alpha, mpmath.mpf(time))) for time in (0.03, 0.5, 0.99)]
+    got = path.d_alpha(torch.tensor([0.03, 0.5, 0.99], dtype=torch.float64))
+    assert got.tolist() == pytest.approx(want, rel=1e-13)
