@@ -19,8 +19,10 @@ others: see training/diffusers_sigmas.py.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 import numpy as np
@@ -146,7 +148,7 @@ class PathScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         self._derived = methods.get(method, multistep.DDIM)
         self.prediction = FROM_DIFFUSERS.get(prediction_type, prediction_type)
         self._from_output = tuple(map(Coefficient, _row_to_quantity(prediction_type, self.prediction, self.path)))
-        self._grid = time_grid.choose(grid)
+        time_grid.choose(grid)
         self._zero, self._slope = _linear(timestep)
         length = abs(self._slope)
         self.register_to_config(
@@ -279,8 +281,9 @@ class PathScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
             times = self._through(times, "sigmas")
         else:
             assert num_inference_steps is not None, "checked above"
-            assert isinstance(self._grid, TimeGrid), "it was chosen by its name"
-            times = shifted(self._grid, self._factor(mu)).times(self.path, num_inference_steps, (start, stop))
+            grid = time_grid.choose(self.config.grid)
+            assert isinstance(grid, TimeGrid), "it was chosen by its name"
+            times = shifted(grid, self._factor(mu)).times(self.path, num_inference_steps, (start, stop))
         times = self._derived.refined_start(times)
         # A pipeline that begins in the middle counts in num_inference_steps, or in timesteps if it passed those.
         self.order = 2 if self.method == "heun2" and num_inference_steps is not None else 1
@@ -370,7 +373,13 @@ class PathScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         return self._begin_index
 
     def set_begin_index(self, begin_index: int = 0) -> None:
-        """Begin at a later one of ``timesteps``, as from an image with noise."""
+        """Begin at a later one of ``timesteps``, as from an image with noise.
+
+        Raises:
+            ValueError: If it is negative.
+        """
+        if begin_index < 0:
+            raise ValueError(f"PathScheduler.set_begin_index: begin_index must be at least 0, got {begin_index!r}.")
         self._begin_index = begin_index
 
     def step(
@@ -432,7 +441,7 @@ class PathScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         inner = times[:-1] if self._ends_short else times
         self._stages = self._stages_over(inner) if len(inner) > 1 else []
         if self.method == "heun2" and index % 2 == 1:  # the end of a step that was not begun
-            self._stages.insert(0, lambda output, x, normal: x)
+            self._stages.insert(0, _unchanged)
         if self._ends_short:
             closing = _euler_steps(self._equation, self.prediction, times[-2:], noise=False)
             self._stages += self._calls(closing, EULER)
@@ -462,34 +471,44 @@ class PathScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         return self._calls(table, self._derived)
 
     def _calls(self, table: Steps, method: Multistep) -> list[Stage]:
-        stepper = Stepper(table, method)
-        times = table.times if method is HEUN else table.times[:-1]
+        heun = method == HEUN  # by value: a copy of the scheduler has a copy of the method
+        times = table.times if heun else table.times[:-1]
         (a, b), (c, d) = (
             (coefficients[0](times), coefficients[1](times))
             for coefficients in (self.path.conversion(self.prediction, table.space), self._from_output)
         )
         # a x + b (c x + d output)
-        of_state, of_output = (a + b * c).tolist(), (b * d).tolist()
+        calls = _Calls(Stepper(table, method), (a + b * c).tolist(), (b * d).tolist(), heun)
+        makes = (calls.step, calls.correction) if heun else (calls.step,)
+        return [functools.partial(make, n) for n in range(len(table.carry)) for make in makes]
 
-        def observe(n: int, output: Tensor, x: Tensor) -> None:
-            stepper.observe(torch.add(of_output[n] * output, x, alpha=of_state[n]))
 
-        def call(n: int) -> Stage:
-            def stage(output: Tensor, x: Tensor, normal: Callable[[], Tensor]) -> Tensor:
-                observe(n, output, x)
-                return stepper.advance(x if method is HEUN else stepper.corrected(x), normal)
+@dataclass
+class _Calls:
+    """What is made of each prediction of the network.
 
-            return stage
+    No closures: a copy of the scheduler has its own history of predictions, and can be pickled.
+    """
 
-        def correction(n: int) -> Stage:
-            def stage(output: Tensor, x: Tensor, normal: Callable[[], Tensor]) -> Tensor:
-                observe(n + 1, output, x)
-                return stepper.recombined()
+    stepper: Stepper
+    of_state: list[float]
+    of_output: list[float]
+    heun: bool
 
-            return stage
+    def _observe(self, n: int, output: Tensor, x: Tensor) -> None:
+        self.stepper.observe(torch.add(self.of_output[n] * output, x, alpha=self.of_state[n]))
 
-        steps = range(len(table.carry))
-        return [make(n) for n in steps for make in ((call, correction) if method is HEUN else (call,))]
+    def step(self, n: int, output: Tensor, x: Tensor, normal: Callable[[], Tensor]) -> Tensor:
+        self._observe(n, output, x)
+        return self.stepper.advance(x if self.heun else self.stepper.corrected(x), normal)
+
+    def correction(self, n: int, output: Tensor, x: Tensor, normal: Callable[[], Tensor]) -> Tensor:
+        self._observe(n + 1, output, x)
+        return self.stepper.recombined()
+
+
+def _unchanged(output: Tensor, x: Tensor, normal: Callable[[], Tensor]) -> Tensor:
+    return x
 
 
 Stage = Callable[[Tensor, Tensor, Callable[[], Tensor]], Tensor]

@@ -36,8 +36,11 @@ def times_at(
         terminal: Level that the last one then gets, by stretching all but 1 (not with ``ratio``); None leaves them.
 
     Raises:
-        ValueError: If a level is not positive, or higher than any on the path.
+        ValueError: If a level is not positive, or higher than any on the path, or they have another shape; or the last
+            is 1 where it is to get ``terminal``.
     """
+    if sigmas.ndim != 1:
+        raise ValueError(f"set_timesteps: sigmas must have shape (n,), got {sigmas.shape}.")
     levels = sigmas[:-1] if len(sigmas) and sigmas[-1] == 0.0 else sigmas
     highest = math.exp(-float(path.log_snr(0.0)) / 2)
     highest = highest if ratio else 1 / (1 + 1 / highest)
@@ -51,6 +54,11 @@ def times_at(
         return _times_at_ratio(path, levels)
     levels = factor * levels / (1 + (factor - 1) * levels)
     if terminal:
+        if levels[-1] == 1.0:
+            raise ValueError(
+                "set_timesteps: the last of sigmas must be below 1 to be stretched to shift_terminal, got "
+                f"{sigmas.tolist()}."
+            )
         levels = 1 - (1 - levels) * (1 - terminal) / (1 - levels[-1])
     with np.errstate(divide="ignore"):
         return _times_at_ratio(path, levels / (1 - levels))  # infinite where there is noise alone
@@ -78,7 +86,10 @@ def shift_factor(mu: float | None, time_shift_type: str) -> float:
             "set_timesteps: mu must be given where use_dynamic_shifting is True, got None. A pipeline computes it "
             "from the size of the image; without one set use_dynamic_shifting=False and a shift."
         )
-    factor = TIME_SHIFTS[time_shift_type](mu)
+    try:
+        factor = TIME_SHIFTS[time_shift_type](mu)
+    except OverflowError:  # of the exponential
+        factor = math.inf
     if not 0 < factor < math.inf:
         raise ValueError(f"set_timesteps: mu must make a positive factor, got {mu!r} ({factor:g}).")
     return factor

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -423,11 +426,18 @@ def test_what_is_not_valid_is_refused() -> None:
         ),
         ({"sigmas": [0.5, 0.9]}, "the times of sigmas, and the end: must be at least two increasing"),
         ({"sigmas": []}, "sigmas must lie in"),
+        ({"sigmas": [[1.0, 0.5]]}, r"sigmas must have shape \(n,\), got \(1, 2\)"),
     ]:
         with pytest.raises(ValueError, match=message):
             scheduler.set_timesteps(**arguments)
     with pytest.raises(ValueError, match="must be at least two increasing times"):
         scheduler.set_timesteps(timesteps=[0.5, 0.2])
+    with pytest.raises(ValueError, match="begin_index must be at least 0, got -1"):
+        scheduler.set_begin_index(-1)
+    with pytest.raises(ValueError, match=r"last of sigmas must be below 1.*shift_terminal, got \[1\.0\]"):
+        PathScheduler(shift_terminal=0.1).set_timesteps(sigmas=[1.0])
+    with pytest.raises(ValueError, match=r"mu must make a positive factor, got 1000\.0"):
+        PathScheduler(use_dynamic_shifting=True).set_timesteps(4, mu=1000.0)
     scheduler.set_timesteps(4)
     with pytest.raises(ValueError, match="timestep must be one of"):
         scheduler.step(x, 0.3, x)
@@ -451,6 +461,23 @@ def test_a_saved_scheduler_makes_the_same_steps(tmp_path: Path) -> None:
         results.append(run(scheduler, network, draw(2, 5), generator=torch.Generator().manual_seed(0)))
     assert torch.equal(*results)
     torch.testing.assert_close(loaded.timesteps.double(), torch.from_numpy(1000 * (1 - loaded.times[:-1])))
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda scheduler: pickle.loads(pickle.dumps(scheduler))])
+@pytest.mark.parametrize("method", ["heun2", "adams_pc2", "exponential2"])
+def test_a_copy_goes_on_by_itself_from_any_step(method: str, copied: Callable[[PathScheduler], PathScheduler]) -> None:
+    scheduler = PathScheduler(method=method, w="sigma" if method == "exponential2" else None)
+    scheduler.set_timesteps(5)
+    expected = run(scheduler, network, draw(2, 5), generator=torch.Generator().manual_seed(0))
+    for start in (0, 3):
+        scheduler.set_timesteps(5)
+        x, generator = draw(2, 5), torch.Generator().manual_seed(0)
+        for number, time in enumerate(scheduler.timesteps):
+            if number == start:
+                scheduler, other = copied(scheduler), scheduler
+                other.step(draw(2, 5, seed=1), time, x)  # of which the copy sees nothing
+            x = scheduler.step(network(x, time), time, x, generator=generator).prev_sample
+        assert torch.equal(x, expected)
 
 
 # The pipeline
