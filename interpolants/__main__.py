@@ -73,7 +73,8 @@ def main(arguments: Sequence[str] | None = None, prog: str = PROG) -> int:
     try:
         given = known[command].parse_args(words)
         code = _prove(given) if command == "prove" else _explore(given)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # as it is where it is closed
+            sys.stdout.flush()
         return code
     except BrokenPipeError:  # the reader has seen enough, as head has
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

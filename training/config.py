@@ -22,7 +22,7 @@ import torch
 import interpolants
 from interpolants import QUANTITIES, time_grid
 from interpolants.library import LIBRARY
-from interpolants.terminal import RED, YELLOW, paint
+from interpolants.terminal import RED, YELLOW, open_outputs, paint
 from interpolants.time_density import TimeDensity
 from interpolants.time_grid import CHOICES as GRIDS
 from interpolants.weights import CHOICES as WEIGHTS
@@ -609,7 +609,10 @@ def read_config(
             raise ValueError(f"config: {name} must be a group of settings, got {parsed[name]!r}.")
     for key, value in vars(parsed.as_flat()).items():  # a shell does so only where "~" begins a word
         if isinstance(value, str) and value.startswith("~"):
-            parsed[key] = os.path.expanduser(value)
+            value = parsed[key] = os.path.expanduser(value)
+        # YAML has no other text: what is written of it into the folder of a run could not be read again.
+        if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
+            raise ValueError(f"config: {key} must be text in UTF-8, got {value!r}. Rename the file or folder.")
     settings = parser.instantiate(parsed)
     config = kind(**{each.name: settings[each.name] for each in dataclasses.fields(kind)})
     require_typed(config, arguments)
@@ -619,8 +622,9 @@ def read_config(
 def run_script(main: Callable[[C], None], kind: type[C] = Config) -> None:  # type: ignore[assignment]
     """Call ``main`` with the settings of the command line; its module says what ``--help`` shows.
 
-    A user's mistake ends in one line and exit code 2, Ctrl-C in 130.
+    A user's mistake ends in one line and exit code 2, Ctrl-C in 130. It runs the same where an output is closed.
     """
+    open_outputs()
     warnings.formatwarning = lambda message, *_, **__: f"{paint('warning:', YELLOW, sys.stderr)} {message}\n"
     try:
         main(read_config(kind=kind, about=sys.modules[main.__module__].__doc__ or ""))

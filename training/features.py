@@ -85,7 +85,8 @@ class Extractor:
 
         Raises:
             TypeError: If they are not floating-point tensors.
-            ValueError: If there are others, not as many as images, or probabilities that do not sum to 1.
+            ValueError: If there are others, not as many as images, without a feature, or probabilities that do not sum
+            to 1.
         """
         with torch.backends.cudnn.flags(allow_tf32=False):
             found = self.outputs(images)
@@ -98,7 +99,7 @@ class Extractor:
             if not (isinstance(value, Tensor) and value.is_floating_point()):
                 got = value.dtype if isinstance(value, Tensor) else type(value).__name__
                 raise TypeError(f"extractor {self.name}: {name} must be a floating-point tensor, got {got}.")
-            if value.ndim < 2 or len(value) != len(images):
+            if value.ndim < 2 or len(value) != len(images) or not value[:1].numel():
                 raise ValueError(
                     f"extractor {self.name}: {name} must have shape ({len(images)}, ...) for as many images, got "
                     f"{tuple(value.shape)}."
@@ -202,6 +203,7 @@ def function(name: str) -> Extractor:
 
     Raises:
         ValueError: If there is no such function.
+        TypeError: If it is no function.
     """
     module_name, _, attribute = name.partition(":")
     try:
@@ -209,6 +211,8 @@ def function(name: str) -> Extractor:
         call = getattr(module, attribute)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"extractor: {name!r} must be module:function, and cannot be loaded: {error}.") from error
+    if not callable(call):
+        raise TypeError(f"extractor: {name!r} must be module:function, got {type(call).__name__}.")
 
     def outputs(images: Tensor) -> Mapping[str, Tensor]:
         found = call(images)
@@ -283,13 +287,15 @@ def extract(
         keep: Rows kept, at most; None is all.
 
     Raises:
-        ValueError: If a feature is not finite, or fewer than 2 images can be read.
+        ValueError: If a feature is not finite in float32, the outputs of two batches differ in their names or widths,
+            or fewer than 2 images can be read.
     """
     count = len(images)
     kept = np.unique(np.linspace(0, count - 1, count if keep is None else min(keep, count)).round().astype(int))
     statistics: dict[str, FeatureStatistics] = {}
     parts: dict[str, list[Tensor]] = {}
     unreadable: list[str] = []
+    before: dict[str, int] = {}
     with progress(total=count, desc=images.name, unit="image") as bar:
         for places, batch in images.read(batch_size, workers):
             unreadable += images.unreadable(places) if len(batch) < len(places) else []
@@ -298,7 +304,14 @@ def extract(
                 continue
             inside = (kept >= places.start) & (kept < places.start + len(batch))
             wanted = torch.from_numpy(kept[inside] - places.start)
-            for name, values in extractor(batch.to(device)).items():
+            found = extractor(batch.to(device))
+            now = {name: values.shape[1] for name, values in found.items()}
+            if (before := before or now) != now:
+                raise ValueError(
+                    f"extractor {extractor.name}: outputs must have the same names and widths for all images, got "
+                    f"{before}, then {now} for images from {places.start}."
+                )
+            for name, values in found.items():
                 _require_finite(values, name, images, places)
                 if name != "probabilities":
                     if name not in statistics:
@@ -333,7 +346,7 @@ def widths(extractor: Extractor, images: ImageSet, device: torch.device | str = 
 
 
 def _require_finite(values: Tensor, name: str, images: ImageSet, places: range) -> None:
-    finite = torch.isfinite(values).all(1)
+    finite = torch.isfinite(values.float()).all(1)  # in which the rows are kept
     if not bool(finite.all()):
         first = places.start + int(finite.logical_not().nonzero()[0])
         raise ValueError(f"{images.name}: {name} features must be finite, got NaN or infinity for image {first}.")

@@ -109,7 +109,8 @@ class _Pane:
         _label_tiles(axes.set_xticks, self.tiles.columns, self.tiles.images.shape[-1], **turned)
         _label_tiles(axes.set_yticks, self.tiles.rows, self.tiles.images.shape[-2])
         pad = 4 + self.names * 72 / DPI
-        axes.set_title("\n".join(self.title), fontsize=TITLE_SIZE, color=INK, pad=pad, y=1.0, linespacing=1.2)
+        how: dict[str, Any] = {"pad": pad, "y": 1.0, "linespacing": 1.2, "parse_math": False}
+        axes.set_title("\n".join(self.title), fontsize=TITLE_SIZE, color=INK, **how)
         if self.tiles.below:
             axes.set_xlabel(self.tiles.below, color=INK, fontsize=LABEL_SIZE)
             axes.xaxis.set_label_position("bottom")
@@ -149,10 +150,11 @@ def by_class(
 
 
 def name_of(label: int, names: Sequence[str]) -> str:
-    """The name of a class, shortened, or its label."""
+    """The name of a class, on one line and shortened, or its label."""
     if label >= len(names):
         return str(label)
-    return names[label] if len(names[label]) <= LONGEST else f"{names[label][: LONGEST - 3]}..."
+    name = "".join(c if c.isprintable() else " " for c in names[label])  # a file's name may hold anything
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 3]}..."
 
 
 def sample_grid(
@@ -304,4 +306,5 @@ def _show(axes: Axes, grid: Tensor) -> None:
 
 
 def _label_tiles(set_ticks: Any, labels: Sequence[str], size: int, **how: Any) -> None:
-    set_ticks([(size - 1) / 2 + k * (size + GAP) for k in range(len(labels))], labels, fontsize=LABEL_SIZE, **how)
+    places = [(size - 1) / 2 + k * (size + GAP) for k in range(len(labels))]
+    set_ticks(places, labels, fontsize=LABEL_SIZE, parse_math=False, **how)  # names may hold a $

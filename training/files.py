@@ -30,7 +30,22 @@ def write_file(file: Path, save: Callable[[IO[bytes]], object]) -> None:
 
 def write_text(file: Path, text: str) -> None:
     """The same for text."""
-    write_file(file, lambda stream: stream.write(text.encode()))
+    write_file(file, lambda stream: stream.write(as_utf8(text)))
+
+
+def as_utf8(text: str) -> bytes:
+    """The text in UTF-8. Names of files may be any bytes: those that are no text are written as escapes."""
+    return text.encode(errors="backslashreplace")
+
+
+def append_text(file: Path, text: str) -> None:
+    """Write more at the end of a file.
+
+    Raises:
+        OSError: If it cannot be written; names it.
+    """
+    with named(file), file.open("ab") as stream:
+        stream.write(as_utf8(text))
 
 
 @contextmanager

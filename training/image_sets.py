@@ -23,6 +23,7 @@ from torch.utils.data import Dataset
 
 from training.config import Config, read_config
 from training.data import Digits, Images, Source, read_ahead
+from training.files import as_utf8
 from training.hub import sha256
 from training.images import UNREADABLE, decode, image_files, to_pixels
 from training.progress import PATIENCE, progress
@@ -311,4 +312,5 @@ def _digest(files: Sequence[Path], folder: Path | None = None) -> str:
     digests = dict(zip(names, map(sha256, read), strict=True))
     if len(digests) == 1 and not folder:
         return next(iter(digests.values()))
-    return hashlib.sha256("".join(f"{digest}  {name}\n" for name, digest in digests.items()).encode()).hexdigest()
+    lines = "".join(f"{digest}  {name}\n" for name, digest in digests.items())
+    return hashlib.sha256(as_utf8(lines)).hexdigest()

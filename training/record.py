@@ -28,7 +28,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from training.environment import now, write_facts
-from training.files import named, write_text
+from training.files import append_text, named, write_text
 from training.images import decode
 from training.processes import Processes
 from training.progress import SECONDS
@@ -161,9 +161,8 @@ class Recorder:
 
     def _note(self, messages: list[str]) -> None:
         if self._sinks:
-            path = self.run / MESSAGES_FILE
-            with named(path), path.open("a") as file:
-                file.writelines(f"{now()} {message}\n" for message in [*self._course.read(), *messages])
+            lines = [f"{now()} {message}\n" for message in [*self._course.read(), *messages]]
+            append_text(self.run / MESSAGES_FILE, "".join(lines))
 
 
 class _Course:

@@ -22,6 +22,7 @@ from training.coupling import optimal_transport
 from training.data import Batch, Source, Steps
 from training.ema import WIDTH, make_averages, save_snapshot
 from training.fields import Field
+from training.files import append_text, as_utf8
 from training.fingerprint import class_names
 from training.generate import as_sampled
 from training.images import to_unit_range
@@ -283,10 +284,9 @@ class Trainer:
         return batch
 
     def _list_unreadable(self, found: Sequence[str]) -> None:
-        there = self.unreadable_file.read_text().splitlines() if self.unreadable_file.exists() else []
+        there = self.unreadable_file.read_bytes().split(b"\n") if self.unreadable_file.exists() else []
         lines = dict.fromkeys(" ".join(each.splitlines()) for each in found)  # each once
-        with self.unreadable_file.open("a") as file:
-            file.writelines(f"{line}\n" for line in lines if line not in there)
+        append_text(self.unreadable_file, "".join(f"{line}\n" for line in lines if as_utf8(line) not in there))
 
     def _drawn(self, batch: Batch) -> Drawn:
         """What the step sees, some labels replaced by the null class.

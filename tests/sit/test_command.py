@@ -1,6 +1,7 @@
 """The command ``sit``: what it runs, says and returns, and how soon."""
 
 import ast
+import contextlib
 import os
 import re
 import shlex
@@ -231,6 +232,15 @@ def test_a_reader_may_have_seen_enough(monkeypatch, capsys):
         monkeypatch.setattr(sys, "stdout", stream)
         assert sit.main(["--help"]) == 0
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("words", [("--help",), ("prove", "t", "1-t")])
+def test_an_output_may_be_closed(words, monkeypatch):
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    monkeypatch.setattr(sys, "stdout", None)  # as python does where it is
+    monkeypatch.setattr(sys, "stderr", None)
+    with contextlib.suppress(SystemExit):
+        sit.main(words)  # raises nothing else
 
 
 # Help of the commands

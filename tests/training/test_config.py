@@ -1,7 +1,9 @@
 import dataclasses
+import io
 import json
 import math
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -220,6 +222,29 @@ def test_a_script_ends_a_users_mistake_in_one_line(monkeypatch, capsys, error):
         run_script(main)
     assert ended.value.code == 2
     assert capsys.readouterr().err == f"error: {error}\n"
+
+
+def test_a_script_runs_where_its_outputs_are_closed_and_prints_any_name(monkeypatch):
+    def main(config):
+        print("d\udce9")
+        print("d\udce9", file=sys.stderr)
+
+    monkeypatch.setattr("sys.argv", ["script"])
+    monkeypatch.setattr("warnings.formatwarning", None)
+    streams = {name: io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for name in ("stdout", "stderr")}
+    for outputs in (streams, dict.fromkeys(streams)):
+        with monkeypatch.context() as patch:
+            for name, stream in outputs.items():
+                patch.setattr(sys, name, stream)
+            run_script(main)
+    for stream in streams.values():
+        stream.flush()
+        assert stream.buffer.getvalue() == b"d\\udce9\n"
+
+
+def test_a_setting_that_yaml_cannot_hold_is_refused():
+    with pytest.raises(ValueError, match=r"data\.source must be text in UTF-8, got 'd\\udce9'"):
+        read_config(["--config", str(DIGITS), "--data.source", "d\udce9"])
 
 
 @pytest.mark.parametrize("bug", [KeyError, ZeroDivisionError, RuntimeError])

@@ -136,6 +136,10 @@ def module(tmp_path, monkeypatch):
         "def logits(x): return {'pool': plain(x), 'probabilities': plain(x)}\n"
         "def wrong(x): return {'pooled': plain(x)}\n"
         "def few(x): return plain(x)[1:]\n"
+        "def narrow(x): return plain(x)[:, : 2 if len(x) == 1 else 3]\n"
+        "def at_times(x): return {'pool': plain(x)} | ({} if len(x) == 1 else {'spatial': plain(x)})\n"
+        "def wide(x): return plain(x).double() * 1e60\n"
+        "def empty(x): return plain(x)[:, :0]\n"
         "def nan(x): return torch.where(x[:, :, 0, 0] == 7, torch.nan, plain(x))\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
@@ -269,6 +273,23 @@ def test_images_that_cannot_be_read_are_listed(tmp_path, module):
     assert (found.count, found.gaussians["pool"].count) == (5, 5)
     (damaged,) = found.unreadable
     assert damaged.startswith(f"{tmp_path / '2.png'}: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "narrow",
+            r"the same names and widths .* \{'pool': 3\}, then \{'pool': 2\} for images from 4",
+        ),
+        ("at_times", r"'spatial': 3\}, then \{'pool': 3\} for images from 4"),
+        ("wide", "features must be finite"),
+        ("empty", r"pool must have shape \(4, \.\.\.\) for as many images, got \(4, 0\)"),
+    ],
+)
+def test_features_that_belong_to_no_matrix_of_float32_are_refused(module, name, message):
+    with pytest.raises(ValueError, match=message):
+        extract(load_extractor(f"of_a_user:{name}"), image_set(images(5)), batch_size=4)
 
 
 def test_a_feature_that_is_not_finite_is_named_by_its_image(module):

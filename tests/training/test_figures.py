@@ -110,6 +110,16 @@ def test_no_text_lies_over_another_or_is_cut(size, classes):
     assert overlaps(trajectory_figure(by, torch.linspace(0, 1, 9).tolist(), names)) == []
 
 
+@pytest.mark.parametrize("name", ["$1 and $2", r"$\frac$", "a\nb", "\udce9", "x_{", "%", "z" * 999])
+def test_a_class_may_have_any_name(name):
+    figure = sample_grid(shades(4), torch.tensor([0, 0, 1, 1]), "w = $1", names=[name, "b"])
+    drawn(figure)
+    label = figure.axes[0].get_xticklabels()[0]
+    assert label.get_text() == {"a\nb": "a b", "\udce9": " ", "z" * 999: "z" * 21 + "..."}.get(name, name)
+    assert not label.get_parse_math()
+    assert not figure.axes[0].title.get_parse_math()
+
+
 def test_the_grid_of_colour_images_is_in_colour():
     images = torch.stack([torch.tensor([1.0, -1.0, 3.0]).view(3, 1, 1).expand(3, 2, 2)] * 2)
     labels = torch.tensor([0, 1])

@@ -587,7 +587,8 @@ def test_an_image_that_cannot_be_read_is_said_once_and_listed_once(tmp_path, cap
     (tmp_path / "images").mkdir()
     for number in range(7):
         Image.fromarray(np.full((8, 8), 10 * number, np.uint8)).save(tmp_path / "images" / f"{number}.png")
-    (tmp_path / "images" / "7.png").write_bytes(b"damaged")
+    name = os.fsdecode(b"7\xff.png")  # a name that is no text
+    (tmp_path / "images" / name).write_bytes(b"damaged")
     config = dataclasses.replace(
         tiny(tmp_path / "run", steps=5),
         model=ModelConfig(name="SiT-T/8", num_classes=0),
@@ -597,6 +598,6 @@ def test_an_image_that_cannot_be_read_is_said_once_and_listed_once(tmp_path, cap
     again = dataclasses.replace(config, training=dataclasses.replace(config.training, steps=8))
     Trainer(again).fit()
     (line,) = (tmp_path / "run" / "unreadable.txt").read_text().splitlines()
-    assert line.startswith(f"{tmp_path / 'images' / '7.png'}: ")
+    assert line.startswith(rf"{tmp_path}/images/7\udcff.png: ")
     said = [line for line in capsys.readouterr().out.splitlines() if "unreadable" in line]
     assert said == [f"unreadable examples are left out, and listed in {tmp_path}/run/unreadable.txt"] * 2  # each start

@@ -79,7 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         command, *words = (sys.argv[1:] if arguments is None else arguments) or [""]
         code = _run(command, words)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # as it is where it is closed
+            sys.stdout.flush()
         return code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
