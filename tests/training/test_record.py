@@ -140,6 +140,7 @@ def test_all_starts_are_one_run_of_wandb(tmp_path, offline):
     with recorder(run, settings) as record:
         record.scalars(10, {"loss": 0.8125, "grad_norm": math.inf})
         record.image("samples", 10, picture())
+    time.sleep(1.0)  # wandb names a start by its second, and what starts in the same one takes its place
     with recorder(run, settings, step=10) as record:
         record.scalars(20, {"loss": 0.4375})
     ids = {file.stem.split("-")[-1] for file in run.glob("wandb/offline-run-*/run-*.wandb")}
