@@ -158,11 +158,8 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         require_choices(self, "data")
-        wanted = (
-            "unset for digits (a folder of images is --data.name folder)"
-            if self.name == "digits"
-            else f"set, for data.name {self.name}"
-        )
+        digits = "unset for digits (a folder of images is --data.name folder)"
+        wanted = digits if self.name == "digits" else f"set, for data.name {self.name}"
         _require((self.source is None) == (self.name == "digits"), "data.source", wanted, self.source)
         if self.name != "latents":
             for name in ("normalization", "vae"):

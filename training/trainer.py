@@ -178,7 +178,8 @@ class Trainer:
         size = " x ".join(map(str, source.shape))
         classes = f"{model.num_classes} classes" if model.num_classes else "no classes"
         count = sum(parameter.numel() for parameter in self.model.parameters())
-        return f"{model.name}, {count:,} parameters, {classes}; {len(source):,} examples of {size} (channels, height, width)"
+        examples = f"{len(source):,} examples of {size} (channels, height, width)"
+        return f"{model.name}, {count:,} parameters, {classes}; {examples}"
 
     def _steps(self, steps: int, recorder: Recorder, stopped: Callable[[], bool]) -> None:
         settings, log = self.config.training, self.config.log
