@@ -141,7 +141,10 @@ def require_match(
         widths(extractor, real, device)
         size, other = (tuple(each[range(1)].shape[2:]) for each in (images, real))
         if size != other:
-            raise ValueError(f"{images.name}: images must be as large as those of {real.name}, {other}, got {size}.")
+            raise ValueError(
+                f"{images.name}: images must be as large as those of {real.name}, {other}, got {size}. "
+                "Give the run as the reference: its data are cropped and scaled as for the training."
+            )
     if given is None:
         return
     if given.extractor_sha256 not in (None, extractor.sha256):

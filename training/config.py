@@ -158,7 +158,8 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         require_choices(self, "data")
-        wanted = "unset for digits" if self.name == "digits" else f"set, for data.name {self.name}"
+        digits = "unset for digits (a folder of images is --data.name folder)"
+        wanted = digits if self.name == "digits" else f"set, for data.name {self.name}"
         _require((self.source is None) == (self.name == "digits"), "data.source", wanted, self.source)
         if self.name != "latents":
             for name in ("normalization", "vae"):
@@ -465,8 +466,9 @@ class SamplingConfig:
         _require(self.num_samples >= 2, "sampling.num_samples", "at least 2", self.num_samples)
         _require(self.batch_size >= 1, "sampling.batch_size", "at least 1", self.batch_size)
         _require(self.seed >= 0, "sampling.seed", "at least 0", self.seed)
+        none = " (for none, set sampling.guidance_scale to 0)"
         known = self.classes in CLASSES if isinstance(self.classes, str) else len(self.classes) > 0
-        _require(known, "sampling.classes", f"{', '.join(CLASSES)}, or a list of classes", self.classes)
+        _require(known, "sampling.classes", f"{', '.join(CLASSES)}, or a list of classes by number{none}", self.classes)
         self.guidance()
         if self.path is not None:
             require_data_at_one(path_of(self.path), "config: sampling.path")
@@ -698,6 +700,10 @@ def _one_line(message: str, keys: list[str]) -> str:
     if found := re.search(r'Parser key "((?:sampling\.)?path)"', message):
         contract = "the name of a path, or a mapping with alpha and sigma as text and nothing else"
         return f"config: {found[1]} must be {contract}."
+    if found := re.search(r"unrecognized arguments: ([^-\s]\S*)", message):
+        word = found[1]
+        fix = f"Say --sampler {word.lower()}." if word in ("ODE", "SDE") else "Each setting is --name value."
+        return f"config: arguments must begin with --, got {word!r}. {fix}"
     for unknown in (r"unrecognized arguments: --([\w.-]+)", r"Option '([\w.-]+)' is not accepted"):
         if found := re.search(unknown, message):
             return _unknown(found[1], keys)

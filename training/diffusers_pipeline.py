@@ -117,7 +117,7 @@ class SiTPipeline(DiffusionPipeline):  # type: ignore[misc]
 
     def __call__(
         self,
-        class_labels: Sequence[int] | Tensor | None = None,
+        class_labels: int | Sequence[int] | Tensor | None = None,
         *,
         num_images: int | None = None,
         guidance_scale: float | Guidance = 1.0,
@@ -130,7 +130,7 @@ class SiTPipeline(DiffusionPipeline):  # type: ignore[misc]
         """Draw samples.
 
         Args:
-            class_labels: One a sample; None for a network without classes.
+            class_labels: One a sample, or one alone for a single sample; None for a network without classes.
             num_images: How many samples, in place of class_labels.
             guidance_scale: 1 is unguided; or a Guidance, with its interval and channels.
             num_inference_steps: See PathScheduler.set_timesteps.
@@ -148,7 +148,7 @@ class SiTPipeline(DiffusionPipeline):  # type: ignore[misc]
         if (class_labels is None) == (num_images is None):
             raise ValueError("SiTPipeline: one of class_labels and num_images must be given, got both or none.")
         device = self._execution_device
-        y = None if class_labels is None else torch.as_tensor(class_labels, device=device)
+        y = None if class_labels is None else torch.as_tensor(class_labels, device=device).reshape(-1)
         batch = num_images if y is None else len(y)
         shape = (batch, *self.transformer.network.input_shape)
         if latents is None:

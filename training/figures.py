@@ -128,7 +128,8 @@ def _length(text: str, size: float) -> float:
 def by_class(
     images: Tensor, labels: Tensor, classes: Sequence[int], names: Sequence[str] = (), title: str = ""
 ) -> Tiles:
-    """Images with one column per class; or in a square if there is one class only, or more than ``COLUMNS``.
+    """Images with one column per class, or several where few classes have many images each; or in a square if there is
+    one class only, or more than ``COLUMNS``.
 
     Args:
         images: In [-1, 1], shape (N, C, H, W).
@@ -143,10 +144,14 @@ def by_class(
         grid[: len(images)] = images
         return Tiles(grid.view(-1, columns, *images.shape[1:]), title)
     of_class = [images[labels == label] for label in classes]
-    grid = images.new_full((max(map(len, of_class)), len(classes), *images.shape[1:]), torch.nan)
-    for column, chosen in enumerate(of_class):
-        grid[: len(chosen), column] = chosen
-    return Tiles(grid, title, [name_of(label, names) for label in classes])
+    tallest = max(map(len, of_class))
+    wide = max(1, math.isqrt(tallest // len(classes)))  # else few classes make a picture that no screen holds
+    rows = math.ceil(tallest / wide)
+    grid = images.new_full((rows, len(classes) * wide, *images.shape[1:]), torch.nan)
+    for number, chosen in enumerate(of_class):
+        for place, image in enumerate(chosen):
+            grid[place // wide, number * wide + place % wide] = image
+    return Tiles(grid, title, [text for label in classes for text in (name_of(label, names), *[""] * (wide - 1))])
 
 
 def name_of(label: int, names: Sequence[str]) -> str:

@@ -23,6 +23,7 @@ from torch.utils.data import Dataset
 
 from training.config import Config, read_config
 from training.data import Digits, Images, Source, read_ahead
+from training.environment import CONFIG_FILE
 from training.files import as_utf8
 from training.hub import sha256
 from training.images import UNREADABLE, decode, image_files, to_pixels
@@ -206,7 +207,7 @@ def open_images(source: str | os.PathLike[str], part: str = "train") -> ImageSet
 
     Args:
         source: A file ``.npz`` with ``arr_0``, uint8, (N, H, W, 3); a folder of shards ``images-000000.npy`` of such
-            arrays; a folder of images; or the settings of a run, ``.yaml``, whose data are meant.
+            arrays; a folder of images; or a run or its settings, ``.yaml``, whose data are meant.
         part: Part of the data (settings of a run only): train or heldout.
 
     Raises:
@@ -214,6 +215,8 @@ def open_images(source: str | os.PathLike[str], part: str = "train") -> ImageSet
         TypeError: If a run is trained on what are no images.
     """
     path = Path(source)
+    if (settings := path / CONFIG_FILE).is_file():
+        path = settings
     if path.suffix in (".yaml", ".yml"):
         config: Config = read_config(["--config", str(path)])
         name = str(path) if part == "train" else f"{path}, {part}"
@@ -225,7 +228,7 @@ def open_images(source: str | os.PathLike[str], part: str = "train") -> ImageSet
     elif path.suffix == ".npz":
         images = ArrayImages(str(path), [path], [_array(path)])
     else:
-        raise ValueError(f"{path}: images must be a folder, an .npz or the .yaml of a run, and there is no such one.")
+        raise ValueError(f"{path}: images must be a folder, an .npz, a run or its .yaml, and there is no such one.")
     if len(images) < 2:
         raise ValueError(f"{path}: there must be at least 2 images, got {len(images)}.")
     _ = images[range(min(len(images), BATCH))]  # what cannot be read, or is of another size, is said here

@@ -25,7 +25,7 @@ def sample_picture(
     device: torch.device | str = "cpu",
     decode: Callable[[Tensor], Tensor] | None = None,
 ) -> Figure:
-    """Samples, with one column per class or in a square; see ``figures.by_class``.
+    """Samples, in columns by class or in a square; see ``figures.by_class``.
 
     The noise depends on the seed and the shape alone, and torch's default generator is left as it is.
 

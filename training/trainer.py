@@ -156,6 +156,8 @@ class Trainer:
         recorder = Recorder(self.run, self.config.log, config, self.processes, self.step)
         with recorder, self.processes.together(), stop_signals() as caught:
             recorder.note(f"goes on after step {self.step} of {steps}" if self.step else f"begins {steps} steps")
+            if not self.step:
+                recorder.say(self._subject())
             if self._changed:
                 recorder.note(f"with other settings: {'; '.join(self._changed)}")
             try:
@@ -170,6 +172,15 @@ class Trainer:
             else:
                 recorder.note(f"made {steps} steps")
         return self.step >= steps
+
+    def _subject(self) -> str:
+        """What is trained on what, so that data of an unexpected size or number are seen at once."""
+        model, source = self.config.model, self.source
+        size = " x ".join(map(str, source.shape))
+        classes = f"{model.num_classes} classes" if model.num_classes else "no classes"
+        count = sum(parameter.numel() for parameter in self.model.parameters())
+        examples = f"{len(source):,} examples of {size} (channels, height, width)"
+        return f"{model.name}, {count:,} parameters, {classes}; {examples}"
 
     def _steps(self, steps: int, recorder: Recorder, stopped: Callable[[], bool]) -> None:
         settings, log = self.config.training, self.config.log

@@ -153,7 +153,9 @@ def test_what_cannot_be_compared_is_refused_before_the_work(place, capfd):
     np.savez(place / "nan.npz", mu=np.zeros(3), sigma=np.full((3, 3), np.nan))
     assert "must be finite, got NaN" in refused(capfd, *flags, "--reference=nan.npz")
     write_samples(place / "large.npz", count=20, shape=(16, 16, 3))
-    assert "images must be as large as those of large.npz" in refused(capfd, *flags, "--reference=large.npz")
+    large = refused(capfd, *flags, "--reference=large.npz")
+    assert "images must be as large as those of large.npz" in large
+    assert "Give the run as the reference" in large
     np.savez(place / "floats.npz", arr_0=np.zeros((4, 8, 8, 3)))
     assert "images must be uint8, 0 to 255" in refused(capfd, *flags, "--reference=floats.npz")
     np.savez(place / "unit.npz", arr_0=np.ones((4, 8, 8, 3), np.uint8))

@@ -354,7 +354,7 @@ def test_the_loss_has_the_weight_asked_for():
         (["--coupling", "OT"], "config: coupling must be one of independent, ot, got 'OT'"),
         (["--training.micro_batch", "0"], "config: training.micro_batch must be at least 1, or null, got 0"),
         (["--data.name", "folder"], "config: data.source must be set, for data.name folder, got None"),
-        (["--data.source", "x"], "config: data.source must be unset for digits, got 'x'"),
+        (["--data.source", "x"], "config: data.source must be unset for digits .*--data.name folder.*, got 'x'"),
         (["--data.workers", "-1"], "config: data.workers must be at least 0, got -1"),
     ],
 )
@@ -448,6 +448,10 @@ def test_the_settings_of_a_run_are_read_where_no_file_is_given(tmp_path):
     [
         ("--lr 1e-4", "there is no setting 'lr'. It is called 'training.learning_rate'."),
         ("--training.lr 1e-4", "there is no setting 'training.lr'. It is called 'training.learning_rate'."),
+        ("ODE --seed 1", "arguments must begin with --, got 'ODE'. Say --sampler ode."),
+        ("SDE --ckpt x.pt", "arguments must begin with --, got 'SDE'. Say --sampler sde."),
+        ("digits", "arguments must begin with --, got 'digits'. Each setting is --name value."),
+        ("--sampling.classes uncond", "or a list of classes by number (for none, set sampling.guidance_scale to 0)"),
         ("--data-path x", "there is no setting 'data-path'. It is called 'data.source'."),
         ("--batch_size 3", "there is no setting 'batch_size'. It is called 'data.batch_size'."),
         ("--epochs 4", "It is called 'training.steps'. Steps are epochs times images over data.batch_size."),

@@ -547,6 +547,14 @@ def test_a_sample_with_a_generator_of_its_own_is_the_same_in_any_batch(field: Fi
     assert 0 <= float(both.min()) < float(both.max()) <= 1
 
 
+def test_a_label_alone_is_one_sample(field: Field) -> None:
+    pipeline = quiet(SiTPipeline.from_field(field))
+    settings: dict[str, Any] = {"num_inference_steps": 2, "latents": draw(1, 3, 4, 4), "output_type": "latent"}
+    expected = pipeline([2], **settings).images
+    for label in (2, torch.tensor(2)):
+        assert torch.equal(pipeline(label, **settings).images, expected)
+
+
 def test_latents_are_decoded_by_the_vae_in_its_own_units(tmp_path: Path) -> None:
     save_vae(tmp_path / "vae", scaling_factor=0.5, shift_factor=0.1)
     vae = AutoencoderKL.from_pretrained(tmp_path / "vae", low_cpu_mem_usage=False)

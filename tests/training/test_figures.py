@@ -51,6 +51,17 @@ def test_each_column_of_the_grid_is_a_class():
     assert drawn(figure)
 
 
+def test_few_classes_of_many_images_have_several_columns_each():
+    """Of 2 classes with 9 images each, isqrt(9 // 2) = 2 columns: 5 rows, not 9."""
+    images, labels = shades(18), torch.arange(18) % 2
+    (axes,) = sample_grid(images, labels, "Samples", names=["cats", "dogs"]).axes
+    for index, label in enumerate(labels.tolist()):
+        place = index // 2
+        assert np.array_equal(tile(axes, place // 2, 2 * label + place % 2, 2), images[index, 0].numpy())
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["cats", "", "dogs", ""]
+    assert np.ma.getmaskarray(tile(axes, 4, 1, 2)).all()  # There is no tenth cat.
+
+
 def test_without_classes_all_are_in_a_square():
     images, none = shades(7), torch.zeros(7).long()
     figure = sample_grid(images, none, "Samples", real=(-images, none, "Real"))

@@ -115,6 +115,16 @@ def test_the_images_of_a_run_are_cropped_as_it_crops_them_and_the_damaged_left_o
     assert damaged.digest != before
 
 
+def test_a_run_means_its_data_and_not_its_pictures(tmp_path):
+    save_folder(tmp_path / "data", pixels())
+    run = tmp_path / "run"
+    save_folder(run, pixels(seed=1))  # where loss.png and its like lie
+    save_config(run, name="folder", source=str(tmp_path / "data"), held_out=0.3).rename(run / "config.yaml")
+    for part in ("train", "heldout"):
+        assert torch.equal(whole(open_images(run, part)), whole(open_images(run / "config.yaml", part)))
+        assert open_images(run, part).name == open_images(run / "config.yaml", part).name
+
+
 def test_the_digits_are_those_that_are_trained_on(tmp_path):
     file = tmp_path / "digits.yaml"
     file.write_text("seed: 1\n")
@@ -168,7 +178,7 @@ def test_other_files_are_refused(tmp_path):
     for name, message in (
         ("a.npz", "a.npz: must be an .npz, and cannot be read"),
         ("b.npz", "b.npz: must be an .npz, and cannot be read"),
-        ("gone", "gone: images must be a folder, an .npz or the .yaml of a run"),
+        ("gone", "gone: images must be a folder, an .npz, a run or its .yaml"),
         ("none", "none: there must be images in it"),
         ("shards", "images-000000.npy: the shard cannot be read"),
         ("sizes", r"b.png: images must be of one size, \(4, 4\) of the first, got \(4, 5\)"),

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from models import SiT, save_official
+from models import SiT, create_model, save_official
 from models.blocks import Style
 from training import checkpoint, trainer
 from training.checkpoint import CheckpointError, latest, load_field
@@ -84,7 +84,9 @@ def test_a_stopped_run_goes_on_to_the_bit(tmp_path, capsys, undisturbed, step, n
     assert not stopped.fit()
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
     said = capsys.readouterr().out
-    assert said == f"stopped by {number.name} after step {step} of {STEPS}, saved. The same command resumes.\n"
+    assert said.splitlines()[1:] == [
+        f"stopped by {number.name} after step {step} of {STEPS}, saved. The same command resumes."
+    ]
     assert latest(tmp_path).step == step
     resumed = Trainer(tiny(tmp_path))
     assert resumed.step == step
@@ -599,5 +601,12 @@ def test_an_image_that_cannot_be_read_is_said_once_and_listed_once(tmp_path, cap
     Trainer(again).fit()
     (line,) = (tmp_path / "run" / "unreadable.txt").read_text().splitlines()
     assert line.startswith(rf"{tmp_path}/images/7\udcff.png: ")
-    said = [line for line in capsys.readouterr().out.splitlines() if "unreadable" in line]
+    out = capsys.readouterr().out.splitlines()
+    parameters = sum(
+        p.numel() for p in create_model("SiT-T/8", input_size=8, in_channels=1, num_classes=0).parameters()
+    )
+    first = f"SiT-T/8, {parameters:,} parameters, no classes; 8 examples of 1 x 8 x 8 (channels, height, width)"
+    assert [line for line in out if "examples of" in line] == [first]  # of the fresh run; the resumed one is the same
+    assert first in (tmp_path / "run" / "log.txt").read_text()
+    said = [line for line in out if "unreadable" in line]
     assert said == [f"unreadable examples are left out, and listed in {tmp_path}/run/unreadable.txt"] * 2  # each start
