@@ -143,6 +143,7 @@ def test_all_starts_are_one_run_of_wandb(tmp_path, offline):
     time.sleep(1.0)  # wandb names a start by its second, and what starts in the same one takes its place
     with recorder(run, settings, step=10) as record:
         record.scalars(20, {"loss": 0.4375})
+    wandb.teardown()  # waits for the process that writes the logs, which may be behind
     ids = {file.stem.split("-")[-1] for file in run.glob("wandb/offline-run-*/run-*.wandb")}
     assert ids == {(run / "wandb" / "id.txt").read_text()}
     contents = b"".join(map(logged, sorted(run.glob("wandb/offline-run-*/run-*.wandb"))))
