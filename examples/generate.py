@@ -28,7 +28,7 @@ from training.files import write_file
 from training.generate import as_sampled, draw_some, labels_of
 from training.precision import products, require_tf32
 from training.processes import join
-from training.progress import PATIENCE, progress
+from training.progress import side_progress
 from training.settings import one_of, require_choices
 from training.shards import ArrayShards, write_array, write_missing
 from training.trained import SAMPLERS, Drawing, identity
@@ -36,7 +36,7 @@ from training.trained import SAMPLERS, Drawing, identity
 
 @dataclass(frozen=True, kw_only=True)
 class Generation(Drawing):
-    """What to draw; ``sampling`` says how many samples and how.
+    """The samples to draw; their number, and the sampler, are in ``sampling``.
 
     Args:
         output: Folder to write to.
@@ -87,7 +87,7 @@ def write_npz(stream: IO[bytes], images: ArrayShards, labels: NDArray[np.int64])
     with zipfile.ZipFile(stream, "w") as file:
         with file.open("arr_0.npy", "w", force_zip64=True) as array:
             np.lib.format.write_array_header_1_0(array, header)
-            for shard in progress(images.shards, desc="samples.npz", unit="file", leave=False, delay=PATIENCE):
+            for shard in side_progress(images.shards, desc="samples.npz", unit="file"):
                 array.write(rgb(images.read(shard)).tobytes())
         with file.open("arr_1.npy", "w", force_zip64=True) as array:
             np.lib.format.write_array(array, labels)
@@ -96,7 +96,7 @@ def write_npz(stream: IO[bytes], images: ArrayShards, labels: NDArray[np.int64])
 def write_png(folder: Path, images: ArrayShards, shards: list[int]) -> None:
     """Each image of some shards, named by its index."""
     folder.mkdir(exist_ok=True)
-    for shard in progress(shards, desc=str(folder), unit="file", leave=False, delay=PATIENCE):
+    for shard in side_progress(shards, desc=str(folder), unit="file"):
         for index, image in zip(images.of(shard), rgb(images.read(shard)), strict=True):
             Image.fromarray(image).save(folder / f"{index:06d}.png")
 

@@ -39,7 +39,7 @@ from training.trained import SAMPLERS, Drawing, identity
 
 @dataclass(frozen=True, kw_only=True)
 class Pictures(Drawing):
-    """What to draw; ``sampling`` says how many samples and how.
+    """The samples to draw; their number, and the sampler, are in ``sampling``.
 
     Args:
         output: Folder to write to; null is that of the run.

@@ -157,17 +157,20 @@ def _value_of(expr: sp.Expr, time: Any, known: dict[sp.Expr, Any]) -> Any:
 def _new_value(expr: sp.Expr, time: Any, of: Callable[[sp.Expr], Any]) -> Any:
     if is_constant(expr):
         return constant(expr)
-    if expr == t:
-        return time
+    return time if expr == t else _combined(expr, of)
+
+
+def _combined(expr: sp.Expr, of: Callable[[sp.Expr], Any]) -> Any:
+    """A sum, a product, a power or a function of the values of the parts; KeyError if the function is not known."""
     if expr.is_Add or expr.is_Mul:
         return functools.reduce(operator.add if expr.is_Add else operator.mul, map(of, expr.args))
+    if expr.is_Pow and not is_constant(expr.exp):
+        return of(expr.base) ** of(expr.exp)
     if expr.is_Pow:
-        base, exponent = of(expr.base), expr.exp
-        if not is_constant(exponent):
-            return base ** of(exponent)
-        return 1 / power(base, -exponent) if exponent.is_negative else power(base, exponent)
-    function, arguments = _FUNCTIONS[NAMES[type(expr).__name__]], list(map(of, expr.args))
-    return functools.reduce(function, arguments) if len(arguments) > 1 else function(arguments[0])
+        base, is_below = of(expr.base), expr.exp.is_Rational and expr.exp < 0
+        return 1 / power(base, -expr.exp) if is_below else power(base, expr.exp)
+    function, values = _FUNCTIONS[NAMES[type(expr).__name__]], list(map(of, expr.args))
+    return functools.reduce(function, values) if len(values) > 1 else function(values[0])
 
 
 def _nowhere(time: Any) -> Any:
@@ -199,16 +202,10 @@ def _constant(expr: sp.Expr, bits: int) -> arb:
         return arb.pi()
     if expr == sp.E:
         return arb(1).exp()
-    arguments = [constant(argument) for argument in expr.args]
-    if expr.is_Add:
-        value = sum(arguments, arb(0))
-    elif expr.is_Mul:
-        value = functools.reduce(lambda a, b: a * b, arguments, arb(1))
-    elif expr.is_Pow:
-        value = power(arguments[0], expr.exp)
-    else:
-        function: Callable[..., arb] = _OF_NUMBERS.get(type(expr).__name__, lambda *x: arb.nan())
-        value = function(*arguments) if len(arguments) < 2 else functools.reduce(function, arguments)
+    try:
+        value = _combined(_in_waves(expr), constant)
+    except KeyError:
+        value = arb.nan()
     return value if value.is_finite() or expr.is_infinite else _by_sympy(expr)
 
 
@@ -307,9 +304,8 @@ def _from_zero(name: str) -> Callable[[arb], arb]:
     return function
 
 
-def _hyperbolic(name: str, slope: Callable[[Any, Any], Any]) -> Callable[[Any], Any]:
+def _by_slope(of_ball: Callable[[arb], arb], slope: Callable[[Any, Any], Any]) -> Callable[[Any], Any]:
     """A function that flint has for balls alone: y' = slope(x, y) x' gives the coefficients of its series in turn."""
-    of_ball = arb.cosh if name == "cosh" else _from_zero(name)
 
     def function(x: Any) -> Any:
         if isinstance(x, arb):
@@ -358,22 +354,14 @@ _FUNCTIONS: Final[dict[str, Any]] = {
         ("exp", "exp"), ("log", "log"),
     )},
     "sqrt": _root,
-    "sinh": _hyperbolic("sinh", lambda x, y: (x.exp() + (0 - x).exp()) / 2),
-    "cosh": _hyperbolic("cosh", lambda x, y: (x.exp() - (0 - x).exp()) / 2),
-    "tanh": _hyperbolic("tanh", lambda x, y: 1 - y * y),
-    "expm1": _hyperbolic("expm1", lambda x, y: x.exp()),
-    "log1p": lambda x: (1 + x).log(),
+    "sinh": _by_slope(_from_zero("sinh"), lambda x, y: (x.exp() + (0 - x).exp()) / 2),
+    "cosh": _by_slope(arb.cosh, lambda x, y: (x.exp() - (0 - x).exp()) / 2),
+    "tanh": _by_slope(_from_zero("tanh"), lambda x, y: 1 - y * y),
+    "expm1": _by_slope(_from_zero("expm1"), lambda x, y: x.exp()),
+    "log1p": _by_slope(arb.log1p, lambda x, y: 1 / (1 + x)),
     "abs": _absolute, "sign": _sign, "maximum": _maximum, "minimum": _minimum,
     "full_like": lambda time, number: number,
 }  # fmt: skip
-
-_OF_NUMBERS: Final[dict[str, Callable[..., arb]]] = {
-    "exp": arb.exp, "log": arb.log, "sin": arb.sin, "cos": arb.cos, "tan": arb.tan, "cot": arb.cot, "sec": arb.sec,
-    "csc": arb.csc, "asin": arb.asin, "acos": arb.acos, "atan": arb.atan, "sinh": _from_zero("sinh"),
-    "cosh": arb.cosh, "tanh": _from_zero("tanh"), "expm1": _from_zero("expm1"), "log1p": arb.log1p, "Abs": abs,
-    "sign": _sign, "Max": _maximum, "Min": _minimum,
-}  # fmt: skip
-
 
 # Signs on an interval
 
@@ -678,12 +666,7 @@ def refined(expr: sp.Expr, low: sp.Rational, high: sp.Rational, at_low: int) -> 
 # Bounds
 
 
-def bound(
-    expr: sp.Expr,
-    low: sp.Rational,
-    high: sp.Rational,
-    shared: Shared | None = None,
-) -> arb:
+def bound(expr: sp.Expr, low: sp.Rational, high: sp.Rational, shared: Shared | None = None) -> arb:
     r"""An upper bound of ``|expr|`` on [low, high], proved: with the Taylor coefficients c_k on a cell of half width h
 
     .. math:: |f| \le \sum_{k < n} |c_k(m)| \, h^k + \sup_{\text{cell}} |c_n| \, h^n.

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from training.checkpoint import UNFINISHED, write_tensors
-from training.progress import PATIENCE, progress
+from training.progress import side_progress
 
 Tensors: TypeAlias = "tuple[Tensor, ...] | list[Tensor]"
 
@@ -151,7 +151,7 @@ def combine(run: str | Path, width: float, step: int | None = None) -> tuple[dic
     weights, distance = mixture(powers, [at for at, _ in columns], power_of_width(width), steps[-1])
     weight_of = dict(zip(columns, weights.tolist(), strict=True))
     total: dict[str, Tensor] = {}
-    for at in progress(steps, desc="averages", unit="snapshot", leave=False, delay=PATIENCE):
+    for at in side_progress(steps, desc="averages", unit="snapshot"):
         for key, value in load_file(files[at]).items():
             average, parameter = key.split("/")
             part = weight_of[at, average] * value.float()

@@ -15,7 +15,7 @@ from hashlib import sha256
 from typing import Any, Final
 
 from training.files import as_utf8
-from training.progress import PATIENCE, progress
+from training.progress import side_progress
 
 Fingerprint = Mapping[str, Any]
 
@@ -32,7 +32,7 @@ def fingerprint(classes: Sequence[str], items: Iterable[tuple[int, str]]) -> Fin
     """
     everything, each = sha256(), [sha256() for _ in classes or [""]]
     counts = [0] * len(each)
-    for label, description in progress(items, desc="looking at the data", unit="example", leave=False, delay=PATIENCE):
+    for label, description in side_progress(items, desc="looking at the data", unit="example"):
         line = as_utf8(f"{description}\n")
         everything.update(line)
         each[label].update(line)

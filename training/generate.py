@@ -20,7 +20,7 @@ from training.config import ODEConfig, SamplingConfig, SDEConfig, path_of
 from training.fields import Field, unwrapped
 from training.monitor import Callback
 from training.official import sample_official_ode, sample_official_sde
-from training.progress import PATIENCE, progress
+from training.progress import side_progress
 from training.samplers import sample_ode, sample_sde
 
 _OF_NOISE, _OF_CLASSES = 2, 3  # streams of their own: those of the likelihood are 0 and 1
@@ -44,7 +44,7 @@ def draw(field: Field, sampler: ODEConfig | SDEConfig, settings: SamplingConfig)
     count, size = settings.num_samples, settings.batch_size
     batches = [range(start, min(start + size, count)) for start in range(0, count, size)]
     samples, labels = [], []
-    with progress(total=count, desc=str(sampler), unit="sample", leave=False, delay=PATIENCE) as bar:
+    with side_progress(total=count, desc=str(sampler), unit="sample") as bar:
         for batch in batches:
             x, y = draw_some(field, sampler, settings, batch)
             samples.append(x.cpu())

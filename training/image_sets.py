@@ -27,7 +27,7 @@ from training.environment import CONFIG_FILE
 from training.files import as_utf8
 from training.hub import sha256
 from training.images import UNREADABLE, decode, image_files, to_pixels
-from training.progress import PATIENCE, progress
+from training.progress import side_progress
 from training.shards import SETTINGS
 
 ARRAY: Final = "arr_0"
@@ -192,7 +192,7 @@ class SourceImages(ImageSet):
             return hashlib.sha256(self.source.images.numpy().tobytes()).hexdigest()
         digest = hashlib.sha256(str(self.source.shape).encode())
         images = range(len(self.source))
-        for index in progress(images, desc=f"checksums of {self.name}", unit="image", leave=False, delay=PATIENCE):
+        for index in side_progress(images, desc=f"checksums of {self.name}", unit="image"):
             try:
                 image = self.source.encoded(index)[0]
                 each = hashlib.sha256(image).digest() if isinstance(image, bytes) else sha256(Path(image)).encode()
@@ -311,7 +311,7 @@ def _array(file: Path) -> NDArray[Any]:
 def _digest(files: Sequence[Path], folder: Path | None = None) -> str:
     """SHA-256 of one file, or of the lines of those of several."""
     names = (str(file.relative_to(folder) if folder else file.name) for file in files)
-    read = progress(files, desc=f"checksums of {folder or files[0].parent}", unit="file", leave=False, delay=PATIENCE)
+    read = side_progress(files, desc=f"checksums of {folder or files[0].parent}", unit="file")
     digests = dict(zip(names, map(sha256, read), strict=True))
     if len(digests) == 1 and not folder:
         return next(iter(digests.values()))

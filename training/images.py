@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION
 from torch import Tensor
 
-from training.progress import PATIENCE, progress
+from training.progress import side_progress
 
 SUFFIXES: Final = frozenset(suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN)
 """Of the formats that Pillow reads, such as .png."""
@@ -42,7 +42,7 @@ def image_files(folder: Path) -> list[Path]:
     passed over.
     """
     found = _image_files(str(folder), ())
-    return sorted(progress(found, desc=f"looking into {folder}", unit="image", leave=False, delay=PATIENCE))
+    return sorted(side_progress(found, desc=f"looking into {folder}", unit="image"))
 
 
 def _image_files(folder: str, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:

@@ -37,7 +37,7 @@ from training.data import Batch, Examples, Seed
 from training.fingerprint import Fingerprint, fingerprint
 from training.hub import sha256
 from training.order import generator
-from training.progress import PATIENCE, progress
+from training.progress import side_progress
 from training.shards import SETTINGS, Shards, check_array, write_array, write_json
 
 FORMAT: Final = 1
@@ -165,7 +165,7 @@ class Latents(Examples):
         """
         shards = ({"sha256": self.manifest["sha256"]}, *self.manifest["shards"])
         files = [each for shard in shards for each in shard["sha256"].items()]
-        for name, digest in progress(files, desc=f"checksums of {self.folder}", unit="file", delay=PATIENCE):
+        for name, digest in side_progress(files, desc=f"checksums of {self.folder}", unit="file"):
             if sha256(self.folder / name) != digest:
                 raise ValueError(f"latents: {self.folder / name} is damaged, its SHA-256 is not that of {MANIFEST}.")
 

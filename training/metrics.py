@@ -12,7 +12,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from training.progress import PATIENCE, progress
+from training.progress import side_progress
 from training.resampling import Statistic, mean
 
 Kernel = Callable[[Tensor, Tensor], Tensor]
@@ -252,4 +252,4 @@ def _chunks(rows: int, columns: int, what: str) -> Iterator[slice]:
     """Slices of as many rows as the memory budget has room for; a progress bar shows ``what`` they compute."""
     size = max(1, BUDGET // columns)
     chunks = [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
-    yield from progress(chunks, desc=what, unit="block", leave=False, delay=PATIENCE)
+    yield from side_progress(chunks, desc=what, unit="block")

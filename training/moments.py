@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from training.progress import PATIENCE, progress
+from training.progress import side_progress
 from training.resampling import Statistic
 
 
@@ -152,7 +152,7 @@ def frechet(features: Tensor, reference: Gaussian) -> Statistic:
         return distance
 
     def values(counts: Tensor) -> Tensor:
-        each = progress(counts, desc="Frechet distances", unit="set", leave=False, delay=PATIENCE)
+        each = side_progress(counts, desc="Frechet distances", unit="set")
         return torch.stack([one(of_one) for of_one in each])[:, None]
 
     return Statistic(len(x), values, x.device)

@@ -24,11 +24,16 @@ def progress(iterable: Iterable[Any] | None = None, *, seconds: float = SECONDS,
         iterable: What to go through, if ``update`` is not called.
         seconds: Between two lines.
         settings: Arguments of tqdm: total, initial, unit, desc, disable, leave, and delay, the seconds before anything
-            is shown: ``PATIENCE`` for work that is usually short, or part of a longer one.
+            is shown.
     """
     if sys.stderr.isatty():
         return tqdm(iterable, mininterval=0.5, **settings)
     return _Lines(iterable, mininterval=seconds, maxinterval=seconds, miniters=1, bar_format=LINE, **settings)
+
+
+def side_progress(iterable: Iterable[Any] | None = None, **settings: Any) -> tqdm[Any]:
+    """``progress`` of work that is usually short, or part of a longer one: it appears late, and nothing of it stays."""
+    return progress(iterable, leave=False, delay=PATIENCE, **settings)
 
 
 class _Lines(tqdm):  # type: ignore[type-arg]

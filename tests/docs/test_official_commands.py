@@ -54,7 +54,7 @@ TABLES = [
     for is_table, lines in itertools.groupby(PAGE.splitlines(), key=lambda line: line.startswith("|"))
     if is_table
 ][1:]
-"""Of train.py; of both that sample; of these with ODE; and with SDE."""
+"""The flags of train.py, of both scripts that sample, and of these with ODE and with SDE."""
 SCRIPTS = (("train",), ("sample", "generate"), ("sample", "generate"), ("sample", "generate"))
 NEEDED = {"generate": ["--output=x"], "reverse": ["--output=x"], "likelihood": ["--output=x"]}
 
@@ -70,7 +70,7 @@ def as_written(value):
 
 
 def defaults_of(flag):
-    """Of sample.py, and of sample_ddp.py where that is another, as the page says them."""
+    """The defaults of sample.py, and of sample_ddp.py where they differ, as the page states them."""
     plain, ddp = SAMPLE.get(flag, ...), SAMPLE_DDP.get(flag, ...)
     if plain is ...:
         return f"ddp: {as_written(ddp)}"
@@ -201,5 +201,5 @@ def test_a_network_is_trained_on_encoded_images(place, tmp_path, monkeypatch):
 
 
 def test_the_steps_are_the_epochs():
-    """Of ImageNet's 1,281,167 images, 256 at a time, of which the release leaves out what is no whole batch."""
+    """Batches of 256 in ImageNet's 1,281,167 images; the release drops the last, which is not full."""
     assert f"--training.steps {1400 * (1_281_167 // 256)}" in PAGE

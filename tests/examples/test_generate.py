@@ -9,6 +9,7 @@ from argparse import Namespace
 import numpy as np
 import pytest
 import torch
+from networks import save_network
 from PIL import Image
 from scripts import call, call_in_ranks, call_killed, contents
 from tiny_vae import LATENT, reconstruction, save_vae
@@ -32,20 +33,9 @@ SAMPLERS = {
 }
 
 
-def save_network(folder, shape=(1, 8, 8), num_classes=CLASSES, damaged=None):
-    torch.manual_seed(0)
-    model = create_model("SiT-T/8", input_size=shape[1], in_channels=shape[0], num_classes=num_classes)
-    for parameter in model.parameters():  # a fresh network returns zero, whatever it is asked
-        parameter.data.add_(0.02 * torch.randn_like(parameter))
-    if damaged is not None:
-        model.y_embedder.embedding_table.weight.data[damaged] = torch.nan
-    Field(model, ip.linear()).save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture(scope="module")
 def network(tmp_path_factory):
-    return save_network(tmp_path_factory.mktemp("network"))
+    return save_network(tmp_path_factory.mktemp("network"), num_classes=CLASSES)
 
 
 def flags(network, output, *others, sampler="ode", count=COUNT, batch=5):
@@ -254,7 +244,7 @@ def test_what_has_made_nothing_may_be_begun_otherwise(network, tmp_path, capsys)
 
 def test_a_sample_that_is_not_finite_is_named_and_not_written(tmp_path, capsys):
     """Numbers 7 and 9, of class 1."""
-    network = save_network(tmp_path / "network", damaged=1)
+    network = save_network(tmp_path / "network", num_classes=CLASSES, damaged=1)
     classes = "--sampling.classes=[0, 2, 0, 2, 0, 2, 0, 1, 0, 1, 0, 0]"
     assert call("generate.py", *flags(network, tmp_path / "drawn", classes)) == 2
     error = capsys.readouterr().err.splitlines()[-1]

@@ -11,12 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from networks import save_network
 from PIL import Image
 from scripts import call, call_in_ranks, call_killed, contents
 
-import interpolants as ip
 from examples.likelihood import figures
-from models import create_model
 from training import Field, log_likelihood
 from training.checkpoint import CheckpointError, latest, load_field
 from training.config import Config, DataConfig, ModelConfig, TrainingConfig
@@ -26,15 +25,6 @@ from training.trainer import Trainer
 
 COUNT = 26
 CHOSEN = [round(k * 363 / (COUNT - 1)) for k in range(COUNT)]
-
-
-def save_network(folder, shape=(1, 8, 8), num_classes=10):
-    torch.manual_seed(0)
-    model = create_model("SiT-T/8", input_size=shape[1], in_channels=shape[0], num_classes=num_classes)
-    for parameter in model.parameters():  # a fresh network returns zero, whatever it is asked
-        parameter.data.add_(0.02 * torch.randn_like(parameter))
-    Field(model, ip.linear()).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -5,24 +5,14 @@ import json
 import numpy as np
 import pytest
 import torch
+from networks import save_network
 from scripts import call, call_in_ranks, call_killed, contents
 
-import interpolants as ip
-from models import create_model
 from training import Field, Guidance, sample_ode
 from training.data import digits
 
 COUNT = 7
 CHOSEN = [round(k * 363 / (COUNT - 1)) for k in range(COUNT)]
-
-
-def save_network(folder, num_classes=10):
-    torch.manual_seed(0)
-    model = create_model("SiT-T/8", input_size=8, in_channels=1, num_classes=num_classes)
-    for parameter in model.parameters():  # a fresh network returns zero, whatever it is asked
-        parameter.data.add_(0.02 * torch.randn_like(parameter))
-    Field(model, ip.linear()).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

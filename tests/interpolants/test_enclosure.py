@@ -45,10 +45,10 @@ def test_a_bound_is_above_every_value_and_near_the_largest(text):
     assert found <= 1.5 * value + 1e-9
 
 
-@pytest.mark.parametrize("name", ["sinh", "tanh", "expm1"])
+@pytest.mark.parametrize("name", ["sinh", "tanh", "expm1", "log1p"])
 @pytest.mark.parametrize("power", [10, 400, 2**62, 10**40])
 def test_what_is_x_to_first_order_keeps_its_digits_however_small_x_is(name, power):
-    function = enclosure.enclosed((cfunctions.expm1 if name == "expm1" else getattr(sp, name))(t))
+    function = enclosure.enclosed(getattr(cfunctions if name in ("expm1", "log1p") else sp, name)(t))
     with enclosure.precision(768):
         x = flint.arb(flint.fmpq(1, 3)) * flint.arb((1, -power))
         found = function(x)
@@ -57,8 +57,16 @@ def test_what_is_x_to_first_order_keeps_its_digits_however_small_x_is(name, powe
         assert found.overlaps(x)
         return
     with enclosure.precision(4000):
-        e = x.exp()
-        assert found.overlaps({"expm1": e - 1, "sinh": (e - 1 / e) / 2, "tanh": 1 - 2 / (e * e + 1)}[name])
+        e, log = x.exp(), (1 + x).log()
+        right = {"expm1": e - 1, "sinh": (e - 1 / e) / 2, "tanh": 1 - 2 / (e * e + 1), "log1p": log}
+        assert found.overlaps(right[name])
+
+
+def test_the_series_of_log1p_is_that_of_log():
+    of_log1p, of_log = (enclosure.enclosed(f) for f in (cfunctions.log1p(t**2 + t), sp.log(1 + t + t**2)))
+    with enclosure.precision(200, 6):
+        x = arb_series([flint.arb(1) / 7, 1])
+        assert all(a.overlaps(b) and a.rel_accuracy_bits() > 150 for a, b in zip(of_log1p(x), of_log(x), strict=True))
 
 
 @pytest.mark.parametrize("enclosed", [enclosure.enclosed, enclosure.Shared()])

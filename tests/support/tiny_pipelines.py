@@ -230,7 +230,7 @@ DDPM = {
 
 
 def images(pipeline: Any, case: Case, batch: int, **steps: Any) -> Tensor:
-    """What the pipeline makes from one generator a sample, shape (batch, 3, H, W) or as its arrays are."""
+    """Images of the pipeline, shape (batch, 3, H, W), or its arrays as they are, each sample with its own generator."""
     pipeline.set_progress_bar_config(disable=True)
     generators = [torch.Generator().manual_seed(20 + i) for i in range(batch)]
     found = pipeline(**case.arguments(batch), **steps, generator=generators, output_type="np").images

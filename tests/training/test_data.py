@@ -117,7 +117,7 @@ def test_no_part_is_held_out_of_data_without_one(folder):
 @pytest.mark.filterwarnings("ignore:data. no class, as no image is in it. parquet")
 @pytest.mark.parametrize("kind", ["folder", "table"])
 def test_the_parts_of_a_source_are_all_of_it_and_have_nothing_in_common(kind, folder, table):
-    """Of the numbers 0 to 5 the checksums of 4 and 3 are the least."""
+    """The numbers 4 and 3 have the smallest checksums of 0 to 5."""
     whole = ImageFolder(folder, 8, flip=False) if kind == "folder" else HubImages(table, 8, flip=False)
     prints = [whole.fingerprint]
     for name, numbers in (("train", [0, 1, 2, 12]), ("heldout", [10, 11])):

@@ -52,7 +52,7 @@ def test_each_column_of_the_grid_is_a_class():
 
 
 def test_few_classes_of_many_images_have_several_columns_each():
-    """Of 2 classes with 9 images each, isqrt(9 // 2) = 2 columns: 5 rows, not 9."""
+    """Two classes with 9 images each take isqrt(9 // 2) = 2 columns: 5 rows, not 9."""
     images, labels = shades(18), torch.arange(18) % 2
     (axes,) = sample_grid(images, labels, "Samples", names=["cats", "dogs"]).axes
     for index, label in enumerate(labels.tolist()):

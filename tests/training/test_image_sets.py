@@ -136,7 +136,7 @@ def test_the_digits_are_those_that_are_trained_on(tmp_path):
 
 
 def test_the_part_of_a_run_that_was_held_out(tmp_path):
-    """Of the numbers 0 to 6 the checksums of 4 and 3 are the least."""
+    """The numbers 4 and 3 have the smallest checksums of 0 to 6."""
     images = pixels()
     save_folder(tmp_path / "data", images)
     file = save_config(tmp_path, name="folder", source=str(tmp_path / "data"), held_out=0.3)

@@ -85,7 +85,7 @@ def test_images_left_out_are_listed(folder):
 
 
 def test_a_part_has_its_own_posteriors_labels_and_fingerprint(folder):
-    """Of the numbers 0 to 4 the checksums of 4 and 3 are the least."""
+    """The numbers 4 and 3 have the smallest checksums of 0 to 4."""
     whole, seen = Latents(folder, flip=False), []
     before = whole.fingerprint
     for name, places in (("train", [0, 1, 2]), ("heldout", [3, 4])):

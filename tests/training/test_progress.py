@@ -19,7 +19,7 @@ from training.generate import draw
 from training.image_sets import open_images
 from training.metrics import Neighbourhoods, cmmd, kid
 from training.moments import Gaussian, frechet
-from training.progress import PATIENCE, progress
+from training.progress import progress, side_progress
 from training.resampling import Statistic, estimate
 
 
@@ -74,7 +74,7 @@ def test_an_iterable_is_gone_through(monkeypatch, count):
 def test_what_is_soon_done_says_nothing(monkeypatch):
     out = io.StringIO()
     monkeypatch.setattr(sys, "stderr", out)
-    assert list(progress(range(3), delay=PATIENCE)) == [0, 1, 2]
+    assert list(side_progress(range(3))) == [0, 1, 2]
     assert out.getvalue() == ""
 
 
