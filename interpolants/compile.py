@@ -266,7 +266,7 @@ class _Reference:
         steps = np.concatenate([np.geomspace(1e-40, 1e-3, n // 2), np.geomspace(1e-3, 0.5, n)[1:]])
         last = 1 - np.geomspace(2.0**-52, 0.5, n)
         shift = (math.sqrt(5) - 1) / 2 / n  # so that the times are no round numbers
-        between = np.linspace(0.0, 1.0, n)[:-1] + shift
+        between = self.low + (self.high - self.low) * (np.linspace(0.0, 1.0, n)[:-1] + shift)
         times = np.concatenate([steps, between, last])
         self.times = _inside(times, self.low, self.high)
         ingredients = (self.expr,) if self.made is None else self.made.ingredients
@@ -406,7 +406,7 @@ def _exact_as_made(whole: sp.Expr, parts: Iterable[Part], low: float, high: floa
 def _dense(low: float, high: float) -> np.ndarray[Any, Any]:
     """Times between the ends of which a third is spread over the logarithm of the distance to either end."""
     steps = np.geomspace(1e-18, 0.5, 700)
-    times = np.concatenate([steps, np.linspace(0.0, 1.0, 601)[1:-1], 1 - steps[steps > 2.0**-52]])
+    times = np.concatenate([steps, np.linspace(low, high, 601)[1:-1], 1 - steps[steps > 2.0**-52]])
     return _inside(times, low, high)
 
 
@@ -707,9 +707,10 @@ def _in_distance(end: int, low: float, high: float) -> tuple[float, float]:
 
 def _times_in(end: int, low: float, high: float, reference: _Reference) -> np.ndarray[Any, Any]:
     """Times in a cell at which an evaluation is measured: even ones, and those of the reference."""
-    distances = np.linspace(low, high, 14)[1:-1] * (1 + 1e-9)
+    first, last = _in_distance(end, reference.low, reference.high)
+    distances = np.linspace(max(low, first), min(high, last), 14)[1:-1] * (1 + 1e-9)
     times = np.concatenate([distances if end == 0 else 1 - distances, reference.times])
-    start, stop = (low, high) if end == 0 else (1 - high, 1 - low)
+    start, stop = _in_distance(end, low, high)
     inside = (times >= start) & (times < stop) & (times > reference.low) & (times < reference.high)
     return np.unique(times[inside])
 
