@@ -68,6 +68,8 @@ _SLOPE_BITS: Final = 400
 _SHORT: Final = 1000  # the largest denominator of a fraction of few digits, and the steps to round others to
 _BESIDE: Final = 10  # 2^-10 from a pole a function is some 1,000 times as wrong as t
 _STEP: Final = 2.0**-20
+_RUN, _ASIDE = 8, 2**24  # neighbouring floats, and how many floats from the first the slope is seen
+_NOISIEST: Final = 4
 _LARGEST: Final = 1.7e308
 _MOST_DIGITS: Final = 700.0  # |log x| of a float x that has all its digits
 MAX_TURNS: Final = 8
@@ -299,13 +301,20 @@ class _Reference:
         return np.min(distances, axis=0, initial=1.0) < 2.0**-_BESIDE if poles else np.zeros(len(self.times), bool)
 
     def measure(self, function: ArrayFunction) -> np.ndarray[Any, Any]:
-        """The errors at the times, to which are added a few at which the function alone is not finite."""
+        """The errors at the times, to which are added a few at which the function alone is not finite, or noisy."""
         dense = _dense(self.low, self.high)
         bad = dense[~np.isfinite(_values(function, dense))]
-        bad = bad[:: max(1, len(bad) // 8)]
-        worse = [x for x in bad.tolist() if self.exact(x).is_finite() and abs(self.exact(x)) < _LARGEST]
-        self.times = np.unique(np.concatenate([self.times, worse]))
-        return self.excess(_values(function, self.times), self.times)
+        self._add(bad[:: max(1, len(bad) // 8)])
+        errors = self.excess(_values(function, self.times), self.times)
+        if errors.max(initial=0.0) <= OF_PARTS and self._add(_noisy(function, dense[::4])):
+            errors = self.excess(_values(function, self.times), self.times)
+        return errors
+
+    def _add(self, times: np.ndarray[Any, Any]) -> bool:
+        """Whether a float is near the exact value at any of the times, which then are looked at too."""
+        finite = [x for x in times.tolist() if self.exact(x).is_finite() and abs(self.exact(x)) < _LARGEST]
+        self.times = np.unique(np.concatenate([self.times, finite]))
+        return bool(finite)
 
     def _find_zeros(self) -> None:
         around = [x for x in (self.low - _STEP, self.high + _STEP) if 0 < x < 1]  # a kink is where a function is zero
@@ -400,6 +409,23 @@ def _exact_as_made(whole: sp.Expr, parts: Iterable[Part], low: float, high: floa
             return function(arb(time), *values)
 
     return as_made
+
+
+def _noisy(function: ArrayFunction, times: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Triples of neighbouring floats, next to a few of the times, whose values are so far from a line that one of them
+    is wrong by ``OF_PARTS``, beyond what a rounding of the time would do: it takes no exact value to see that.
+    """
+    run, distance = times + np.outer([*range(_RUN), _ASIDE], np.spacing(times)), np.minimum(times, 1 - times)
+    *values, aside = _values(function, run.reshape(-1)).reshape(run.shape)
+    with np.errstate(all="ignore"):
+        by_time = np.abs(aside / values[0] - 1) * distance / (run[-1] - times)
+        unit = np.spacing(np.maximum(np.abs(values[0]), np.finfo(float).tiny))
+        noise = np.abs(np.diff(values, 2, axis=0)) / (4 * unit) - by_time
+    noise = np.where(np.isfinite(noise) & (distance > _STEP), noise, 0.0)  # next to an end neighbours are far apart
+    places = np.argsort(noise.max(axis=0))[-_NOISIEST:]
+    first = noise[:, places].argmax(axis=0)
+    is_noisy = noise[first, places] > OF_PARTS / 2
+    return np.concatenate([run[first + k, places][is_noisy] for k in range(3)])
 
 
 @functools.cache
