@@ -70,6 +70,7 @@ _BESIDE: Final = 10  # 2^-10 from a pole a function is some 1,000 times as wrong
 _STEP: Final = 2.0**-20
 _RUN, _ASIDE = 8, 2**24  # neighbouring floats, and how many floats from the first the slope is seen
 _NOISIEST: Final = 4
+_HALVINGS: Final = 16
 _LARGEST: Final = 1.7e308
 _MOST_DIGITS: Final = 700.0  # |log x| of a float x that has all its digits
 MAX_TURNS: Final = 8
@@ -301,13 +302,18 @@ class _Reference:
         return np.min(distances, axis=0, initial=1.0) < 2.0**-_BESIDE if poles else np.zeros(len(self.times), bool)
 
     def measure(self, function: ArrayFunction) -> np.ndarray[Any, Any]:
-        """The errors at the times, to which are added a few at which the function alone is not finite, or noisy."""
+        """The errors at the times, to which are added a few at which the function alone is not finite, or, if it is
+        accurate so far, at which it is noisy or begins to underflow.
+        """
         dense = _dense(self.low, self.high)
-        bad = dense[~np.isfinite(_values(function, dense))]
+        values = _values(function, dense)
+        bad = dense[~np.isfinite(values)]
         self._add(bad[:: max(1, len(bad) // 8)])
         errors = self.excess(_values(function, self.times), self.times)
-        if errors.max(initial=0.0) <= OF_PARTS and self._add(_noisy(function, dense[::4])):
-            errors = self.excess(_values(function, self.times), self.times)
+        if errors.max(initial=0.0) <= OF_PARTS:
+            suspect = np.concatenate([_noisy(function, dense[::4]), _underflowing(function, dense, values)])
+            if self._add(suspect):
+                errors = self.excess(_values(function, self.times), self.times)
         return errors
 
     def _add(self, times: np.ndarray[Any, Any]) -> bool:
@@ -413,7 +419,7 @@ def _exact_as_made(whole: sp.Expr, parts: Iterable[Part], low: float, high: floa
 
 def _noisy(function: ArrayFunction, times: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Triples of neighbouring floats, next to a few of the times, whose values are so far from a line that one of them
-    is wrong by ``OF_PARTS``, beyond what a rounding of the time would do: it takes no exact value to see that.
+    is wrong by half of ``OF_PARTS``, beyond what a rounding of the time would do: it takes no exact value to see that.
     """
     run, distance = times + np.outer([*range(_RUN), _ASIDE], np.spacing(times)), np.minimum(times, 1 - times)
     *values, aside = _values(function, run.reshape(-1)).reshape(run.shape)
@@ -426,6 +432,21 @@ def _noisy(function: ArrayFunction, times: np.ndarray[Any, Any]) -> np.ndarray[A
     first = noise[:, places].argmax(axis=0)
     is_noisy = noise[first, places] > OF_PARTS / 2
     return np.concatenate([run[first + k, places][is_noisy] for k in range(3)])
+
+
+def _underflowing(
+    function: ArrayFunction, times: np.ndarray[Any, Any], values: np.ndarray[Any, Any]
+) -> np.ndarray[Any, Any]:
+    """The first times at which the function is 0: the true value may be the root of what is below all floats."""
+    changes = np.flatnonzero((values[1:] == 0) != (values[:-1] == 0))
+    pairs = np.stack([times[changes], times[changes + 1]])
+    is_first = values[changes] == 0
+    zero, other = np.where(is_first, pairs, pairs[::-1])
+    for _ in range(_HALVINGS if len(changes) else 0):
+        middle = (zero + other) / 2
+        is_zero = _values(function, middle) == 0
+        zero, other = np.where(is_zero, middle, zero), np.where(is_zero, other, middle)
+    return zero
 
 
 @functools.cache
