@@ -303,7 +303,7 @@ class _Reference:
 
     def measure(self, function: ArrayFunction) -> np.ndarray[Any, Any]:
         """The errors at the times, to which are added a few at which the function alone is not finite, or, if it is
-        accurate so far, at which it is noisy or begins to underflow.
+        accurate so far, at which it is noisy or leaves the floats.
         """
         dense = _dense(self.low, self.high)
         values = _values(function, dense)
@@ -311,7 +311,7 @@ class _Reference:
         self._add(bad[:: max(1, len(bad) // 8)])
         errors = self.excess(_values(function, self.times), self.times)
         if errors.max(initial=0.0) <= OF_PARTS:
-            suspect = np.concatenate([_noisy(function, dense[::4]), _underflowing(function, dense, values)])
+            suspect = np.concatenate([_noisy(function, dense[::4]), _at_limits_of_floats(function, dense, values)])
             if self._add(suspect):
                 errors = self.excess(_values(function, self.times), self.times)
         return errors
@@ -434,19 +434,25 @@ def _noisy(function: ArrayFunction, times: np.ndarray[Any, Any]) -> np.ndarray[A
     return np.concatenate([run[first + k, places][is_noisy] for k in range(3)])
 
 
-def _underflowing(
+def _at_limits_of_floats(
     function: ArrayFunction, times: np.ndarray[Any, Any], values: np.ndarray[Any, Any]
 ) -> np.ndarray[Any, Any]:
-    """The first times at which the function is 0: the true value may be the root of what is below all floats."""
-    changes = np.flatnonzero((values[1:] == 0) != (values[:-1] == 0))
-    pairs = np.stack([times[changes], times[changes + 1]])
-    is_first = values[changes] == 0
-    zero, other = np.where(is_first, pairs, pairs[::-1])
+    """The last times at which the function is a number but 0, and the first at which it is not: what it is made of may
+    have left the floats, or lost its digits, before it does.
+    """
+    is_lost = _is_lost(values)
+    changes = np.flatnonzero(is_lost[1:] != is_lost[:-1])[:MAX_TURNS]
+    before, after, was_lost = times[changes], times[changes + 1], is_lost[changes]
     for _ in range(_HALVINGS if len(changes) else 0):
-        middle = (zero + other) / 2
-        is_zero = _values(function, middle) == 0
-        zero, other = np.where(is_zero, middle, zero), np.where(is_zero, other, middle)
-    return zero
+        middle = (before + after) / 2
+        is_before = _is_lost(_values(function, middle)) == was_lost
+        before, after = np.where(is_before, middle, before), np.where(is_before, after, middle)
+    return np.concatenate([before, after])
+
+
+def _is_lost(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Where values are 0, infinite or NaN."""
+    return (values == 0) | ~np.isfinite(values)
 
 
 @functools.cache
@@ -618,12 +624,12 @@ def _under_root(product: sp.Expr) -> sp.Expr:
 def _leaves_floats(form: Form, low: float, high: float) -> bool:
     """Whether a part is 0 or infinite somewhere."""
     values = [_values(_assemble(part, "numpy"), _dense(low, high)) for _, part in form.parts]
-    return any(not np.isfinite(value).all() or (value == 0).any() for value in values)
+    return any(_is_lost(value).any() for value in values)
 
 
 def _of_ratios(form: Form, times: np.ndarray[Any, Any]) -> Form | None:
     """A product of parts as one of ratios of parts of like size; None where no product of some of them is outside of
-    what floats can be, and that of all is not.
+    what floats with all their digits can be, and that of all is not.
     """
     number, product = form.whole.as_coeff_Mul()
     parts, powers = dict(form.parts), [factor.as_base_exp() for factor in sp.Mul.make_args(product)]
@@ -631,8 +637,10 @@ def _of_ratios(form: Form, times: np.ndarray[Any, Any]) -> Form | None:
         return None
     with np.errstate(all="ignore"):
         sizes = {name: np.log(np.abs(_values(_assemble(part, "numpy"), times))) for name, part in form.parts}
-        total = sum(int(power) * sizes[base] for base, power in powers)
-        lost = (np.abs(total) < _MOST_DIGITS) & ~np.isfinite(np.log(np.abs(_values(_assemble(form, "numpy"), times))))
+        above, below = (sum(max(sign * int(n), 0) * sizes[base] for base, n in powers) for sign in (1, -1))
+        has_digits = [np.abs(size) < _MOST_DIGITS for size in (above - below, above, below)]
+        is_lost = _is_lost(_values(_assemble(form, "numpy"), times))
+        lost = has_digits[0] & (is_lost | ~has_digits[1] | ~has_digits[2])
     if not lost.any():
         return None
     at = int(np.argmax(lost))
