@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import importlib
 import math
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -267,7 +268,16 @@ class _Code:
             return of_base
         if exponent == sp.Rational(1, 2):
             return self._line(f"sqrt({of_base})")
+        if self._number is to_float and exponent > 1 and sp.Rational(to_float(exponent)) != exponent:
+            return self._in_two(of_base, exponent)
         return self._line(f"{of_base} ** {exponent if exponent.is_Integer else self.operand(exponent)}")
+
+    def _in_two(self, of_base: str, exponent: sp.Expr) -> str:
+        """x^p as x^(n / 64) x^(p - n / 64). The float p has an error, and x^p one of |log x| times it."""
+        first = sp.floor(64 * exponent) / 64
+        positive = self._line(f"clip({of_base}, {sys.float_info.min!r}, None)")  # at 0 the derivative is infinite
+        rest = self._line(f"{positive} ** {self.operand(exponent - first)}")
+        return self._line(f"{self._line(f'{of_base} ** {self.operand(first)}')} * {rest}")
 
 
 def _constants_apart(expr: sp.Expr) -> tuple[sp.Expr, list[sp.Expr]]:
