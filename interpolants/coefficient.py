@@ -226,6 +226,13 @@ def _check_range(low: float, high: float, eps: float = sys.float_info.epsilon) -
         raise ValueError(f"t: must lie in [0, 1] (0 is noise, 1 is data), got {worst!r}{nan}.")
 
 
+def check_interval(given: tuple[float, float], where: str) -> None:
+    """Raise ValueError unless 0 <= start < stop <= 1."""
+    start, stop = given
+    if not 0.0 <= start < stop <= 1.0:
+        raise ValueError(f"{where} must be inside [0, 1] and not empty, got {given!r}.")
+
+
 def interval(coefficients: Sequence[Coefficient], max_gain: float = 1e3) -> tuple[float, float]:
     """The longest [t0, t1] on which every coefficient is bounded: [0, 1] where all limits at the ends are finite.
 

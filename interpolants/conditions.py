@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -89,9 +90,12 @@ def tell(where: str, left: tuple[str, ...], stacklevel: int) -> None:
         warnings.warn(message, UndecidedWarning, stacklevel=stacklevel + 1)
 
 
-def check_not_negative(expr: sp.Expr, where: str, name: str) -> None:
-    """Raise ValueError where ``expr`` is proved to be negative or not finite inside (0, 1); warn where neither is."""
-    condition = Condition(f"{name} must be finite and >= 0 on (0, 1)", stable(expr), is_nonnegative, (as_it_is,))
+def check_not_negative(
+    expr: sp.Expr, where: str, name: str, low: sp.Rational = sp.S.Zero, high: sp.Rational = sp.S.One
+) -> None:
+    """Raise ValueError if ``expr`` is proved to be negative or not finite inside (low, high); warn if undecided."""
+    holds = functools.partial(is_nonnegative, low=low, high=high)
+    condition = Condition(f"{name} must be finite and >= 0 on ({low}, {high})", stable(expr), holds, (as_it_is,))
     tell(where, undecided(where, [condition]), stacklevel=3)
 
 

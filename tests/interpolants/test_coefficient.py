@@ -2,6 +2,7 @@
 
 import math
 import pickle
+import re
 
 import mpmath
 import numpy as np
@@ -17,7 +18,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import interpolants as ip
-from interpolants.coefficient import Coefficient, at, interval
+from interpolants.coefficient import Coefficient, at, check_interval, interval
 
 R = sp.Rational
 NEAR_ENDS = [10.0**-k for k in range(1, 8)] + [1 - 10.0**-k for k in range(1, 8)] + [0.0, 0.25, 0.5, 0.75, 1.0]
@@ -200,6 +201,13 @@ def test_an_interval_is_the_longest_on_which_every_gain_is_at_most_the_bound():
     assert interval((Coefficient(1 / ip.t),), max_gain=2.0) == (0.5, 1.0)
     with pytest.raises(ValueError, match=r"interval: 1/t exceeds max_gain = 1.5 up to t = 1/2\. Raise max_gain"):
         interval((Coefficient(1 / ip.t),), max_gain=1.5)
+
+
+@pytest.mark.parametrize("given", [(0.5, 0.5), (0.6, 0.5), (-0.1, 1.0), (0.0, 1.1), (math.nan, 1.0)])
+def test_a_part_of_the_time_is_inside_and_not_empty(given):
+    with pytest.raises(ValueError, match=rf"^mine: interval must be .* not empty, got {re.escape(str(given))}\.$"):
+        check_interval(given, "mine: interval")
+    check_interval((0.0, 1.0), "mine: interval")
 
 
 def test_latex_and_repr_show_the_expression():
