@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import numbers
 import sys
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -18,9 +17,7 @@ from torch import Tensor
 
 from interpolants.compile import compiled, error
 from interpolants.composition import How, Made
-from interpolants.enclosure import UndecidedWarning, is_nonnegative, value
 from interpolants.limits import leading, limit
-from interpolants.stable import stable
 
 _is_symbolic: ContextVar[bool] = ContextVar("_is_symbolic", default=False)
 _TRACING = (torch._C._TorchDispatchModeKey.FAKE, torch._C._TorchDispatchModeKey.PROXY)
@@ -229,15 +226,11 @@ def _check_range(low: float, high: float, eps: float = sys.float_info.epsilon) -
         raise ValueError(f"t: must lie in [0, 1] (0 is noise, 1 is data), got {worst!r}{nan}.")
 
 
-def check_not_negative(expr: sp.Expr, where: str, name: str) -> None:
-    """Raise ValueError where ``expr`` is proved to be negative or not finite inside (0, 1); warn where neither is."""
-    verdict = is_nonnegative(stable(expr))
-    if verdict.holds is None:
-        message = f"{where}: not decided that {name} is finite and >= 0 on (0, 1)."
-        warnings.warn(message, UndecidedWarning, stacklevel=3)
-    elif verdict.time is not None:
-        time, got = float(verdict.time), value(expr, verdict.time).str(4, radius=False)
-        raise ValueError(f"{where}: must be finite and >= 0 on (0, 1), got {name} = {got} at t = {time:.6g}.")
+def check_interval(given: tuple[float, float], where: str) -> None:
+    """Raise ValueError unless 0 <= start < stop <= 1."""
+    start, stop = given
+    if not 0.0 <= start < stop <= 1.0:
+        raise ValueError(f"{where} must be inside [0, 1] and not empty, got {given!r}.")
 
 
 def interval(coefficients: Sequence[Coefficient], max_gain: float = 1e3) -> tuple[float, float]:

@@ -20,7 +20,7 @@ from typing import Any, Final
 import sympy as sp
 from sympy.core.function import AppliedUndef
 
-from interpolants.enclosure import looks
+from interpolants.enclosure import is_nonnegative
 from interpolants.expression import t
 from interpolants.nesting import INNER, REST, nested, of_inner
 from interpolants.pieces import KINKS, derivative
@@ -191,7 +191,7 @@ def _differentiated(function: sp.Expr) -> Way:
     if (composed := nested(function)) is not None:
         outer, g = composed
         rate = derivative(outer)
-        if not any(-1 in looks(inside) for inside in (g, 1 - g)):  # simplified as functions on (0, 1) are
+        if all(is_nonnegative(inside).holds for inside in (g, 1 - g)):  # simplified as functions on (0, 1) are
             rate = simplified(rate)
         rate = of_inner(rate)
         whole = rate.xreplace({INNER: part(g), REST: part(1 - g)}) * slope(g)

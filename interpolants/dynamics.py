@@ -16,8 +16,9 @@ from typing import Final
 import sympy as sp
 from torch import Tensor
 
-from interpolants.coefficient import Coefficient, at, check_not_negative, interval, made_of
+from interpolants.coefficient import Coefficient, at, interval, made_of
 from interpolants.composition import NOISE, Made
+from interpolants.conditions import check_not_negative
 from interpolants.diffusion import Diffusion
 from interpolants.pieces import derivative
 from interpolants.quantities import Row, conversion, wronskian

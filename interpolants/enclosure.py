@@ -18,7 +18,7 @@ import operator
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Final
 
@@ -372,8 +372,11 @@ class Sign:
 
     Attributes:
         value: 1 or -1 where it is proved to be positive or negative at all times, else 0.
+        weak: 1 or -1 where it is proved to be that at all times but for isolated zeros, else 0.
         positive, negative, zero: Rational times at which it is proved to be that; None where none is known.
         undefined: A rational time at which it is not finite and real.
+
+    A zero or a pole at which the function does not change its sign may be irrational, and is then given to 50 digits.
     """
 
     value: int
@@ -381,6 +384,7 @@ class Sign:
     negative: sp.Rational | None = None
     zero: sp.Rational | None = None
     undefined: sp.Rational | None = None
+    weak: int = 0
 
 
 @dataclass(frozen=True)
@@ -398,18 +402,23 @@ def is_positive(expr: sp.Expr) -> Verdict:
     return Verdict(True) if found.value == 1 else Verdict(None if refuted is None else False, refuted)
 
 
-def is_nonnegative(expr: sp.Expr) -> Verdict:
-    """Whether ``expr`` is finite, real and at least 0 on (0, 1): it may touch 0."""
+def is_nonnegative(expr: sp.Expr, low: sp.Rational = sp.S.Zero, high: sp.Rational = sp.S.One) -> Verdict:
+    """Whether ``expr`` is finite, real and at least 0 on (low, high): it may touch 0."""
     is_even = expr.is_Pow and expr.exp.is_even and expr.exp.is_positive
-    if expr == 0 or ((is_even or isinstance(expr, sp.Abs)) and _is_finite(expr.args[0], *UNIT)):
+    if expr == 0 or ((is_even or isinstance(expr, sp.Abs)) and is_finite(expr.args[0], low, high)):
         return Verdict(True)
     if expr.is_Mul or expr.is_Add or (expr.is_Pow and expr.exp.is_Rational and expr.exp.is_positive):
         parts = expr.args[:1] if expr.is_Pow else expr.args
-        if all(is_nonnegative(part).holds for part in parts):
+        if all(is_nonnegative(part, low, high).holds for part in parts):
             return Verdict(True)
-    found = sign(expr)
+    if isinstance(expr, sp.Piecewise) and all(
+        is_nonnegative(piece, a, b).holds and (b == high or value(piece, b).is_finite())
+        for piece, a, b in _pieces(expr, low, high)
+    ):
+        return Verdict(True)
+    found = sign(expr, low, high)
     refuted = next((time for time in (found.undefined, found.negative) if time is not None), None)
-    return Verdict(True) if found.value == 1 else Verdict(None if refuted is None else False, refuted)
+    return Verdict(True) if 1 in (found.value, found.weak) else Verdict(None if refuted is None else False, refuted)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -428,7 +437,7 @@ def sign(expr: sp.Expr, low: sp.Rational = sp.S.Zero, high: sp.Rational = sp.S.O
         base = sign(expr.base, low, high).value
         if base == 1 or (base and expr.exp.is_Integer):
             return _witnessed(expr, [middle], base if expr.exp.is_odd else 1)
-    if isinstance(expr, sp.exp) and _is_finite(expr.args[0], low, high):
+    if isinstance(expr, sp.exp) and is_finite(expr.args[0], low, high):
         return Sign(1, positive=middle)
     if (argument := _of_same_sign(expr)) is not None and (inner := sign(argument, low, high)).value:
         return inner
@@ -437,6 +446,22 @@ def sign(expr: sp.Expr, low: sp.Rational = sp.S.Zero, high: sp.Rational = sp.S.O
         return found
     if expr.is_Add and all(sign(term, low, high).value == 1 for term in expr.args):
         return Sign(1, positive=middle)
+    return _with_crossings(expr, low, high, found)
+
+
+def _with_crossings(expr: sp.Expr, low: sp.Rational, high: sp.Rational, found: Sign) -> Sign:
+    """With the zero of a factor b^2n or |b|, or the pole of any power b^-n, where b changes its sign."""
+    factors = {f for f in sp.Mul.make_args(expr) if isinstance(f, sp.Abs) or (f.is_Pow and f.exp.is_even)}
+    for part in sp.preorder_traversal(expr):
+        is_pole = part.is_Pow and part.exp.is_Rational and part.exp < 0
+        if not (is_pole or part in factors):
+            continue
+        base = sign(part.args[0], low, high)
+        if base.positive is not None and base.negative is not None:
+            a, b = sorted((base.positive, base.negative))
+            if is_finite(part.args[0], a, b):
+                place = refined(part.args[0], a, b, 1 if a == base.positive else -1)
+                return replace(found, undefined=place) if is_pole else replace(found, zero=place)
     return found
 
 
@@ -450,16 +475,25 @@ def _of_same_sign(expr: sp.Expr) -> sp.Expr | None:
 
 
 def _of_pieces(expr: sp.Piecewise, low: sp.Rational, high: sp.Rational) -> Sign:
-    signs, start = [], low
-    for piece, holds in expr.args:
-        stop = high if holds == sp.true else min(holds.rhs, high)
-        if start < stop:
-            signs.append(sign(piece, *(_rational(c, side) for c, side in ((start, -1), (stop, 1)))))
-        start = max(start, stop)
+    signs = []
+    for piece, a, b in _pieces(expr, low, high):
+        signs.append(sign(piece, a, b))
+        if b < high:
+            signs.append(_witnessed(piece, [b], sign_of(value(piece, b, bits=1))))
     if len({s.value for s in signs}) == 1 and signs[0].value:
         return signs[0]
     times = [time for s in signs for time in (s.positive, s.negative, s.zero, s.undefined) if time is not None]
     return _witnessed(expr, times)
+
+
+def _pieces(expr: sp.Piecewise, low: sp.Rational, high: sp.Rational) -> list[tuple[sp.Expr, sp.Rational, sp.Rational]]:
+    """The pieces between two times, each with rational times from which and up to which it holds, or a little beyond.
+
+    A piece holds at its end too.
+    """
+    times = [low, *(min(max(holds.rhs, low), high) for _, holds in expr.args[:-1]), high]
+    parts = zip((piece for piece, _ in expr.args), itertools.pairwise(times), strict=True)
+    return [(piece, _rational(a, -1), _rational(b, 1)) for piece, (a, b) in parts if a < b]
 
 
 def _rational(time: sp.Expr, side: int) -> sp.Rational:
@@ -489,11 +523,11 @@ def is_undefined(expr: sp.Expr, time: sp.Rational) -> bool:
     """Whether the expression is proved not to be finite and real at a rational time."""
     for part in sp.preorder_traversal(expr):
         if part.is_Pow and not part.exp.is_nonnegative:
-            outside = value(part.base, time).is_zero() or (not part.exp.is_Integer and value(part.base, time) < 0)
+            outside = is_zero_at(part.base, time) or (not part.exp.is_Integer and value(part.base, time) < 0)
         elif part.is_Pow and not part.exp.is_Integer:
             outside = value(part.base, time) < 0
         elif isinstance(part, sp.log):
-            outside = value(part.args[0], time) <= 0
+            outside = value(part.args[0], time) < 0 or is_zero_at(part.args[0], time)
         elif isinstance(part, (sp.asin, sp.acos)):
             outside = abs(value(part.args[0], time)) > 1
         else:
@@ -503,7 +537,8 @@ def is_undefined(expr: sp.Expr, time: sp.Rational) -> bool:
     return False
 
 
-def _is_finite(expr: sp.Expr, low: sp.Rational, high: sp.Rational) -> bool:
+def is_finite(expr: sp.Expr, low: sp.Rational = sp.S.Zero, high: sp.Rational = sp.S.One) -> bool:
+    """Whether ``expr`` is proved to be finite and real on (low, high)."""
     return _bisected(expr, low, high, settled=lambda ball: 1 if ball.is_finite() else 0).value == 1
 
 
@@ -523,7 +558,8 @@ def _bisected(expr: sp.Expr, low: sp.Rational, high: sp.Rational, settled: Calla
     if len(found) > 1:
         return Sign(0, found[1], found[-1])
     # Most functions have a sign up to the ends, where they are enclosed as anywhere. Else their expansion decides.
-    undecided = _over_cells(expr, (low, high), settled, found, FEW_CELLS)
+    zeros: list[sp.Rational] = []
+    undecided = _over_cells(expr, (low, high), settled, found, zeros, FEW_CELLS)
     if undecided is None and len(found) == 1:
         return Sign(next(iter(found)), found.get(1), found.get(-1))
     inner, is_closed = [], True
@@ -536,10 +572,12 @@ def _bisected(expr: sp.Expr, low: sp.Rational, high: sp.Rational, settled: Calla
         if answer:
             found.setdefault(answer, inner[-1])
     most = MAX_CELLS if is_closed else MAX_CELLS // 10  # then there may be a time of another sign, and no proof of one
-    undecided = _over_cells(expr, tuple(inner), settled, found, most * 100 // max(operations(expr), 100))
+    undecided = _over_cells(expr, tuple(inner), settled, found, zeros, most * 100 // max(operations(expr), 100))
     if undecided is not None and undecided not in inner and len(found) < 2:
-        return _witnessed(expr, [*found.values(), undecided])
+        return _witnessed(expr, [*found.values(), *zeros, undecided])
     proved = next(iter(found)) if undecided is None and is_closed and len(found) == 1 else 0
+    if zeros:
+        return Sign(0, found.get(1), found.get(-1), zeros[0], weak=proved)
     return Sign(proved, found.get(1), found.get(-1))
 
 
@@ -548,19 +586,22 @@ def _over_cells(
     bounds: tuple[sp.Rational, ...],
     settled: Callable[[arb], int],
     found: dict[int, sp.Rational],
+    zeros: list[sp.Rational],
     most: int,
 ) -> sp.Rational | None:
-    """Add to ``found`` the answers on the closed cells between the bounds.
+    """Add to ``found`` the answers on the closed cells between the bounds, but for isolated ``zeros``, which it adds.
 
     Returns:
         None where all cells have one; else a time of a cell without: if possible where the function is 0 or undefined.
     """
+    from interpolants.expansion import near
+
     cells = deque([bounds])
     for tried in range(most):
         if not cells or len(found) > 1:
             return None
         a, b = cells.popleft()
-        middle = (a + b) / 2
+        middle = _simplest((3 * a + b) / 4, (a + 3 * b) / 4)
         answer = _on_cell(expr, a, b, settled)
         if answer:
             found.setdefault(answer, middle)
@@ -574,13 +615,34 @@ def _over_cells(
             if answer:
                 found.setdefault(answer, middle)
                 continue
-        is_zero = there.is_zero() or (tried < MAX_ZEROS and is_zero_at(expr, middle))
-        if is_zero or (not there.is_finite() and is_undefined(expr, middle)):
-            return middle
         if answer := settled(there):
             found.setdefault(answer, middle)
+        elif not there.is_finite() and is_undefined(expr, middle):
+            return middle
+        elif there.is_zero() or (tried < MAX_ZEROS and is_zero_at(expr, middle)):
+            sides = [(near(expr, middle, end), end) for end in (a, b)]
+            zeros.append(middle)
+            for beside, end in sides:
+                if beside is None or not beside.sign:
+                    return middle
+                next_to = middle + (beside.width if end > middle else -beside.width)
+                found.setdefault(beside.sign, next_to)
+                cells.append((end, next_to) if end < middle else (next_to, end))
+            continue
         cells.extend([(a, middle), (middle, b)])
     return bounds[0]
+
+
+def _simplest(low: sp.Rational, high: sp.Rational) -> sp.Rational:
+    """The fraction in [low, high] with the smallest denominator: functions vanish at 1/3 rather than next to it."""
+    whole, (a, b, c, d) = [], (int(low.p), int(low.q), int(high.p), int(high.q))
+    while -(-a // b) * d > c:  # no integer between a / b and c / d
+        whole.append(a // b)
+        a, b, c, d = d, c - whole[-1] * d, b, a - whole[-1] * b
+    p, q = -(-a // b), 1
+    for integer in reversed(whole):
+        p, q = integer * p + q, p
+    return sp.Rational(p, q)
 
 
 def _on_cell(
@@ -678,10 +740,7 @@ def bound(expr: sp.Expr, low: sp.Rational, high: sp.Rational, shared: Shared | N
         ArithmeticError: If a function in ``expr`` could not be enclosed, as next to a pole.
     """
     if isinstance(expr, sp.Piecewise):
-        times = [low, *(holds.rhs for _, holds in expr.args[:-1]), high]
-        parts = zip((e for e, _ in expr.args), times, times[1:], strict=False)
-        clipped = [(e, max(a, low), min(b, high)) for e, a, b in parts]
-        return max((bound(e, _rational(a, -1), _rational(b, 1), shared) for e, a, b in clipped if a < b), key=float)
+        return max((bound(*part, shared) for part in _pieces(expr, low, high)), key=float)
     edges = [low + (high - low) * sp.Rational(i, 4) for i in range(5)]
     with precision(BOUND_PRECISION, ORDER + 1):
         return max(

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable, Hashable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import mpmath
 import sympy as sp
 from torch import Tensor
 
 from interpolants import diffusion, dynamics, quantities, text, weights
 from interpolants.coefficient import Coefficient, at, interval, is_symbolic, made_of
 from interpolants.composition import Made, Slope, of_slopes
+from interpolants.conditions import Condition, positive, tell, undecided
 from interpolants.diffusion import DiffusionLike
 from interpolants.dynamics import Dynamics, ForwardSDE
-from interpolants.enclosure import UndecidedWarning, Verdict, is_positive, sign, value
+from interpolants.enclosure import is_positive, sign
 from interpolants.expression import ExpressionLike, check_name, check_parameters, t, to_expr
 from interpolants.limits import limit
 from interpolants.pieces import derivative, resolved
@@ -49,9 +48,9 @@ class Path:
             of which an ``UndecidedWarning`` tells.
 
     Raises:
-        ValueError: If the two are no path: alpha or sigma is negative or not finite inside (0, 1), the log-SNR does not
-            increase everywhere, or the ends are not noise and data. The message says which, and at which t. Or if a
-            name has no value, or a parameter occurs in neither.
+        ValueError: If the two are no path: alpha or sigma is not positive or not finite inside (0, 1), the log-SNR does
+            not increase everywhere, or the ends are not noise and data. The message says which, and at which t. Or if
+            a name has no value, or a parameter occurs in neither.
     """
 
     def __init__(
@@ -335,43 +334,26 @@ def _slope(expr: sp.Expr) -> Coefficient:
     return Coefficient(simplified(derivative(expr)), Slope(expr))
 
 
-def _as_it_is(expr: sp.Expr) -> sp.Expr:
-    return expr
-
-
 def _check_path(name: str, alpha: sp.Expr, sigma: sp.Expr, towards_data: int) -> tuple[str, ...]:
     """Refuse what is proved to be no path; return the conditions that are neither proved nor refuted."""
-    undecided = []
-    wronskian = towards_data * quantities.wronskian(alpha, sigma)
-    direction = "the log-SNR must increase from noise to data"
-    for expr, what in (
-        (alpha, "alpha must be finite, real and >= 0 on (0, 1)"),
-        (sigma, "sigma must be finite, real and >= 0 on (0, 1)"),
-        (wronskian, f"{direction}{{hint}}, the sign of alpha' sigma - alpha sigma' in that direction"),
-    ):
-        order = (simplified, _as_it_is) if expr is wronskian else (_as_it_is, simplified)
-        verdicts = (is_positive(resolved(form(expr))) for form in order)
-        verdict = next((v for v in verdicts if v.holds is not None), Verdict(None))
-        if verdict.holds:
-            continue
-        if verdict.time is not None:
-            falls = expr is wronskian and sign(expr).value == -1
-            hint = " (it decreases everywhere: Path.from_paper_time takes data at 0)" if falls else ""
-            ball = value(expr, verdict.time)
-            got = (
-                "0"
-                if ball.is_finite() and ball.contains(0)
-                else mpmath.nstr(mpmath.mpf(ball.mid().str(radius=False)), 6)
-            )
-            at_time = f"at t = {float(verdict.time):.6g} it is {got}"
-            raise ValueError(f"{name} is no path: {what.format(hint=hint)}; {at_time}.")
-        undecided.append(what.format(hint=""))
+    rises = Condition(
+        "the log-SNR must increase from noise to data, the sign of alpha' sigma - alpha sigma' in that direction",
+        towards_data * quantities.wronskian(alpha, sigma),
+        is_positive,
+        forms=(lambda expr: resolved(simplified(expr)), resolved),
+        hint=_falls,
+    )
+    left = undecided(f"{name} is no path", (positive("alpha", alpha), positive("sigma", sigma), rises))
     noise_end, data_end = (0, 1) if towards_data == 1 else (1, 0)
     _check_end(name, "noise", noise_end, "alpha / sigma", alpha, sigma)
     _check_end(name, "data", data_end, "sigma / alpha", sigma, alpha)
-    if undecided:
-        warnings.warn(f"{name}: not decided that it is a path: {'; '.join(undecided)}.", UndecidedWarning, stacklevel=4)
-    return tuple(undecided)
+    tell(name, left, stacklevel=4)
+    return left
+
+
+def _falls(wronskian: sp.Expr) -> str:
+    is_reversed = sign(wronskian).value == -1
+    return " (it decreases everywhere: Path.from_paper_time takes data at 0)" if is_reversed else ""
 
 
 def _check_end(name: str, end: str, time: int, ratio: str, vanishing: sp.Expr, other: sp.Expr) -> None:

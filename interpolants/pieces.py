@@ -76,6 +76,12 @@ def joined(parts: Iterable[tuple[sp.Expr, sp.Expr]]) -> sp.Expr:
     return sp.Piecewise(*((piece, c) for (piece, _), c in zip(kept, conditions, strict=True)), evaluate=False)
 
 
+def modulus(expr: sp.Expr) -> sp.Expr:
+    """The absolute value of ``expr``, without bars where its sign on (0, 1) is proved."""
+    side = sign(expr).value
+    return side * expr if side else sp.Abs(expr)
+
+
 def each(of: Callable[[sp.Expr], sp.Expr], expr: sp.Piecewise) -> sp.Expr:
     """A function of each piece of what is resolved."""
     return joined((of(piece), sp.S.One if condition == sp.true else condition.rhs) for piece, condition in expr.args)

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from interpolants.coefficient import Coefficient, precise
+from interpolants.conditions import check_not_negative
 from interpolants.expression import exact, t
 from interpolants.limits import limit
 from interpolants.path import Path
@@ -354,8 +355,10 @@ def optimal(weight: Coefficient, density: TimeDensity) -> TimeDensity:
     """The q proportional to w p: of all densities, that whose weight w p / q varies least, being constant.
 
     Raises:
-        ValueError: If w p has no finite integral, or is negative.
+        ValueError: If w p has no finite integral, or w is negative or not finite somewhere inside the support of p.
     """
+    low, high = map(exact, density.support)
+    check_not_negative(weight.expr, "optimal", f"weight = {weight.expr}", low, high)
     expr = weight.expr * (density.expr if density.expr is not None else 1)
     for end, distance in ((0, t), (1, 1 - t)):
         if density.support[end] == end and limit(simplified(distance * expr), end) != 0:

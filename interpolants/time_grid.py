@@ -20,6 +20,7 @@ import sympy as sp
 import torch
 
 from interpolants.choice import chosen
+from interpolants.coefficient import check_interval
 from interpolants.compile import sampled
 from interpolants.expression import t
 from interpolants.path import Path
@@ -51,9 +52,8 @@ class TimeGrid:
         """
         if not isinstance(num_steps, numbers.Integral) or isinstance(num_steps, bool) or num_steps < 1:
             raise ValueError(f"num_steps: must be an integer of at least 1, got {num_steps!r}.")
+        check_interval(interval, "interval")
         start, stop = interval
-        if not 0.0 <= start < stop <= 1.0:
-            raise ValueError(f"interval: must be inside [0, 1] and not empty, got {interval!r}.")
         u = np.linspace(0.0, 1.0, num_steps + 1)
         if interval == (0.0, 1.0):
             grid = self.places(path, u)

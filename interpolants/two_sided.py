@@ -25,24 +25,26 @@ Source: Albergo, Boffi and Vanden-Eijnden (2023), arXiv:2303.08797.
 from __future__ import annotations
 
 import difflib
+import warnings
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final, TypeAlias, TypeVar
 
-import mpmath
 import sympy as sp
 from torch import Tensor
 
-from interpolants import probes
 from interpolants.choice import chosen
 from interpolants.coefficient import Coefficient, at, interval
+from interpolants.conditions import check_not_negative, nonnegative, positive, tell, undecided
 from interpolants.diffusion import CHOICES, Diffusion
+from interpolants.enclosure import PRECISIONS, UndecidedWarning, sign_of, value
+from interpolants.expansion import is_zero_constant
 from interpolants.expression import ExpressionLike, exact, t, to_expr
-from interpolants.limits import evaluate, limit
+from interpolants.limits import limit
 from interpolants.path import Path
-from interpolants.pieces import derivative
-from interpolants.simplify import simplified
+from interpolants.pieces import KINKS, derivative, modulus
+from interpolants.simplify import is_zero, simplified
 
 QUANTITIES: Final = ("velocity", "score", "noise", "data", "source")
 MAX_STEEPNESS: Final = 50
@@ -67,10 +69,12 @@ class TwoSided:
         alpha, beta, gamma: The three functions.
         d_alpha, d_beta, d_gamma: Their time derivatives.
         gamma_d_gamma: gamma gamma', finite at the ends of a bridge although its gamma' is not.
+        undecided: The conditions above that are neither proved nor refuted: empty but for odd functions, of which an
+            ``UndecidedWarning`` tells.
 
     Raises:
-        ValueError: If a function has not its value at an end, is negative or not finite inside, if gamma vanishes
-            inside, or if pieces do not join. The message says which, and at which t.
+        ValueError: If it is proved that a function has not its value at an end, that it is negative or not finite
+            inside, that gamma vanishes inside, or that pieces do not join. The message says which, and at which t.
     """
 
     def __init__(
@@ -79,7 +83,7 @@ class TwoSided:
         exprs = _to_expr(alpha, "alpha"), _to_expr(beta, "beta"), _to_expr(gamma, "gamma")
         self.name = name or f"({', '.join(map(str, exprs))})"
         self._derived: dict[Hashable, Any] = {}
-        _check(self.name, *exprs)
+        self.undecided = _check(self.name, *exprs)
         self.alpha, self.beta, self.gamma = map(Coefficient, exprs)
 
     @property
@@ -242,7 +246,7 @@ class TwoSided:
                 f"w: must be an expression, got {w!r}, a choice of one-sided paths. State it: '2*(1 - t)'."
             )
         amplitude = to_expr(w, where="w")
-        _require("w", "must be finite and >= 0 on (0, 1)", amplitude, 0, 1, lambda value: value >= 0)
+        check_not_negative(amplitude, "w", str(amplitude))
         name = f"{direction} SDE of the {' and '.join(names)}, w = {amplitude}"
         return self._dynamics(names, amplitude, DIRECTIONS[direction], name)
 
@@ -271,10 +275,9 @@ class TwoSided:
         alpha, beta, gamma = self._exprs
         if any(isinstance(e, sp.Piecewise) for e in self._exprs):
             raise ValueError(f"one_sided: the interpolant must be of one piece, got {self.name}.")
-        sigma = sp.sqrt(simplified(alpha**2 + gamma**2))
-        # sigma > 0 inside, so that a square under the root does not change sign: |1 - t| is 1 - t.
-        sigma = sigma.replace(sp.Abs, lambda e: e if e.subs(t, sp.Rational(1, 2)) > 0 else -e)
-        return Path(beta, sigma, name=f"{self.name}, one-sided")
+        squared = alpha**2 + gamma**2
+        sigma = sp.sqrt(squared if squared.has(*KINKS) else simplified(squared))
+        return Path(beta, sigma.replace(sp.Abs, modulus), name=f"{self.name}, one-sided")
 
     # Identity
 
@@ -453,11 +456,16 @@ class _Piece:
         return weights, len(pivots)
 
     def _vanishes(self, expr: sp.Expr) -> bool:
-        """Whether an analytic expression is 0 at all t: its value is, to 90 digits, at a time of no significance."""
-        if expr.is_number:
-            return bool(expr.equals(0))
+        """Whether an expression is 0 at all t. It counts as that, with a warning, where neither is proved."""
         time = self.low + (self.high - self.low) * sp.Rational(237, 1000)
-        return bool(abs(evaluate(expr, mpmath.mpf(time.p) / time.q)) < mpmath.mpf(10) ** -90)
+        if sign_of(value(expr, time, 1, PRECISIONS[:2])):
+            return False
+        if is_zero(expr):
+            return True
+        if sign_of(value(expr, time, 1)):
+            return False
+        warnings.warn(f"not decided whether {expr} is 0 at all t.", UndecidedWarning, stacklevel=2)
+        return True
 
     def stretched(self) -> sp.Expr:
         """Its one expression as a function on [0, 1]."""
@@ -499,52 +507,40 @@ def _to_expr(value: ExpressionLike, where: str) -> sp.Expr:
     return sp.Piecewise(*((to_expr(e, where=where), c) for (e, _), c in zip(value.args, conditions, strict=True)))
 
 
-def _check(name: str, alpha: sp.Expr, beta: sp.Expr, gamma: sp.Expr) -> None:
+def _check(name: str, alpha: sp.Expr, beta: sp.Expr, gamma: sp.Expr) -> tuple[str, ...]:
+    """Refuse what is proved to be no two-sided interpolant; return the conditions that are not decided."""
+    refusal = f"{name} is no two-sided interpolant"
+    conditions = nonnegative("alpha", alpha), nonnegative("beta", beta), positive("gamma", gamma)
+    left = [*undecided(refusal, conditions)]
     ends = {"alpha": (1, 0), "beta": (0, 1), "gamma": (0, 0)}
     pieces = list(_pieces(alpha, beta, gamma))
-    for piece in pieces:
-        for function, expr in zip(ends, piece.exprs, strict=True):
-            sign, holds = (">", _is_positive) if function == "gamma" else (">=", _is_nonnegative)
-            what = f"{function} must be finite, real and {sign} 0 on (0, 1)"
-            _require(f"{name} is no two-sided interpolant", what, expr, piece.low, piece.high, holds)
     for i, (function, values) in enumerate(ends.items()):
-        for end, value in enumerate(values):
-            got = limit(pieces[-end].exprs[i], end)
-            if not _equal(got, value):
+        for end, wanted in enumerate(values):
+            what, got = f"{function} must be {wanted} at t = {end}", limit(pieces[-end].exprs[i], end)
+            if (equal := _equal(got, sp.Integer(wanted))) is False:
                 raise ValueError(
-                    f"{name} is no two-sided interpolant: {function} must be {value} at t = {end}, got {sp.N(got, 4)}. "
+                    f"{refusal}: {what}, got {sp.N(got, 4)}. "
                     "Time runs from the source at 0 to the data at 1, and there is no noise at either."
                 )
+            left += [what] if equal is None else []
     for before, after in pairwise(pieces):
-        for function, left, right in zip(ends, before.exprs, after.exprs, strict=True):
-            left, right = left.subs(t, before.high), right.subs(t, before.high)
-            if not _equal(left, right):
-                raise ValueError(
-                    f"{name} is no two-sided interpolant: the pieces of {function} must join at t = {before.high}, "
-                    f"got {sp.N(left, 4)} and {sp.N(right, 4)}."
-                )
+        for function, first, second in zip(ends, before.exprs, after.exprs, strict=True):
+            what = f"the pieces of {function} must join at t = {before.high}"
+            one, other = first.subs(t, before.high), second.subs(t, before.high)
+            if (equal := _equal(one, other)) is False:
+                raise ValueError(f"{refusal}: {what}, got {sp.N(one, 4)} and {sp.N(other, 4)}.")
+            left += [what] if equal is None else []
+    tell(name, tuple(left), stacklevel=3)
+    return tuple(left)
 
 
-def _is_positive(value: mpmath.mpf) -> bool:
-    return bool(value > 0)
-
-
-def _is_nonnegative(value: mpmath.mpf) -> bool:
-    return bool(value >= 0)
-
-
-def _equal(got: sp.Expr, value: sp.Expr) -> bool:
-    return bool(abs(sp.N(got - value, 30)) <= 1e-12) if got.is_finite else False
-
-
-def _require(
-    name: str, what: str, expr: sp.Expr, low: sp.Rational, high: sp.Rational, holds: Callable[[mpmath.mpf], bool]
-) -> None:
-    """Raise ValueError, with the first time, unless ``expr`` is finite and real and ``holds`` inside (low, high)."""
-    for time in float(low) + (float(high) - float(low)) * probes.dense(60, 200):
-        value = evaluate(expr, mpmath.mpf(time), digits=30)
-        if not (mpmath.isfinite(value) and holds(value)):
-            raise ValueError(f"{name}: {what}; at t = {time:.6g} it is {mpmath.nstr(value, 6)}.")
+def _equal(got: sp.Expr, wanted: sp.Expr) -> bool | None:
+    """Whether two numbers are equal; None where neither is proved."""
+    if got == wanted:
+        return True
+    if not got.is_finite or sign_of(value(got - wanted, 0)):
+        return False
+    return True if is_zero_constant(got - wanted) else None
 
 
 # Families

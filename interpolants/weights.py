@@ -19,7 +19,7 @@ from typing import TypeAlias
 import sympy as sp
 
 from interpolants.choice import chosen
-from interpolants.coefficient import check_not_negative
+from interpolants.conditions import check_not_negative
 from interpolants.expression import ExpressionLike, exact, t, to_expr
 from interpolants.quantities import check_quantity, conversion, row, wronskian
 from interpolants.simplify import simplified

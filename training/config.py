@@ -21,6 +21,7 @@ import torch
 
 import interpolants
 from interpolants import QUANTITIES, time_grid
+from interpolants.coefficient import check_interval
 from interpolants.library import LIBRARY
 from interpolants.terminal import RED, YELLOW, open_outputs, paint
 from interpolants.time_density import TimeDensity
@@ -641,8 +642,8 @@ def run_script(main: Callable[[C], None], kind: type[C] = Config) -> None:  # ty
 
 
 def _require_interval(name: str, interval: tuple[float, float] | None) -> None:
-    right = interval is None or 0.0 <= interval[0] < interval[1] <= 1.0
-    _require(right, name, "inside [0, 1] and not empty, or null", interval)
+    if interval is not None:
+        check_interval(interval, f"config: {name}")
 
 
 def _of_run(arguments: Sequence[str]) -> list[str]:

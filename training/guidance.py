@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from interpolants.coefficient import check_interval
 from interpolants.quantities import check_quantity
 
 if TYPE_CHECKING:
@@ -79,8 +80,8 @@ class Guidance:
         k = self.channels
         if k is not None and (not isinstance(k, numbers.Integral) or isinstance(k, bool) or k < 1):
             raise ValueError(f"Guidance: channels must be an integer of at least 1, got {k!r}. None guides all.")
-        if self.interval is not None and not 0.0 <= self.interval[0] < self.interval[1] <= 1.0:
-            raise ValueError(f"Guidance: interval must be inside [0, 1] and not empty, got {self.interval!r}.")
+        if self.interval is not None:
+            check_interval(self.interval, "Guidance: interval")
         if self.weak is not None and self.y_negative is not None:
             raise ValueError(
                 f"Guidance: y_negative must be None with a weak network, got {self.y_negative!r}. "

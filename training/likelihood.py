@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from interpolants.coefficient import check_interval
 from training.brownian import stream
 from training.carried import require_carried
 from training.fields import Field, Labels, as_labels
@@ -134,8 +135,8 @@ def log_likelihood(
     path, dynamics, dims = field.path, field.path.ode(field.prediction), data[0].numel()
     if interval is None:
         require_carried("log_likelihood", field, data.detach(), y=y, seed=seed, indices=indices)
-    elif not 0.0 <= interval[0] < interval[1] <= 1.0:
-        raise ValueError(f"log_likelihood: interval must be inside [0, 1] and not empty, got {interval!r}.")
+    else:
+        check_interval(interval, "log_likelihood: interval")
     start, stop = interval or dynamics.interval()
     alpha, std = float(path.alpha(stop)), float(path.sigma(start))
     differentiable = data.requires_grad and torch.is_grad_enabled()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from interpolants import Path
-from interpolants.coefficient import Coefficient, at
+from interpolants.coefficient import Coefficient, at, check_interval
 from interpolants.quantities import check_quantity
 from interpolants.time_density import TimeDensity, importance_sampled, uniform
 from interpolants.weights import WeightLike, choose
@@ -95,8 +95,7 @@ class InterpolantLoss:
         if choice is not None:
             self.weight = path.weight(choice, evaluated)
         self.interval = interval or self._default_interval(uniform() if time is None else time, proposal)
-        if not 0.0 <= self.interval[0] < self.interval[1] <= 1.0:
-            raise ValueError(f"InterpolantLoss: interval must be inside [0, 1] and not empty, got {self.interval!r}.")
+        check_interval(self.interval, "InterpolantLoss: interval")
         self._is_uniform = time is None
         self.time = uniform(*self.interval) if time is None else time.truncated(*self.interval)
         self.proposal = proposal.truncated(*self.interval) if proposal is not None else None

@@ -175,9 +175,9 @@ def test_w_in_every_form_is_the_same():
 @pytest.mark.parametrize(
     ("w", "message"),
     [
-        (-1.0, r"w: must be finite and >= 0 on \(0, 1\), got -1 = -1.000 at t = "),
-        ("t-0.5", r"w: must be finite and >= 0"),
-        ("1/(t-0.5)", r"w: must be finite and >= 0"),
+        (-1.0, r"w: -1 must be finite and >= 0 on \(0, 1\); at t = 0\.5 it is -1"),
+        ("t-0.5", r"w: .* must be finite and >= 0"),
+        ("1/(t-0.5)", r"w: .* must be finite and >= 0"),
         ("sigmaa", r"w: unknown name 'sigmaa'.* Named choices: constant, sigma, linear"),
         (float("nan"), r"number must be finite"),
     ],
@@ -332,9 +332,9 @@ def test_the_interval_stops_where_a_coefficient_is_a_thousand():
 
 
 def test_a_w_that_dips_below_zero_for_a_hundredth_of_the_time_is_found():
-    with pytest.raises(ValueError, match=r"got .* at t = 0.99"):
+    with pytest.raises(ValueError, match=r"^w: 199/200 - t must be finite and >= 0 .* at t = 1023/1024 it is -"):
         ip.linear().sde("velocity", "0.995-t")
-    with pytest.raises(ValueError, match=r"got .* at t = 0"):
+    with pytest.raises(ValueError, match=r"^w: t - 1/1000 must be finite and >= 0 .* at t = \S+ it is -"):
         ip.linear().sde("velocity", "t-0.001")
     ip.linear().sde("velocity", "t*(1-t)")
 

@@ -12,6 +12,7 @@ from gaussian import tensor
 
 import interpolants as ip
 from interpolants import t, time_density
+from interpolants.expression import parse
 from interpolants.time_density import TimeDensity
 
 LINE, GVP, VP = ip.linear(), ip.gvp(), ip.vp()
@@ -416,6 +417,14 @@ def test_a_tabulated_density_does_not_depend_on_a_constant_factor(factor):
 def test_what_is_no_density_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("weight", ["1-2*exp(-1e9*(t-0.4567)**2)", "1/(t-3/11)"])
+def test_a_weight_that_is_negative_in_a_narrow_place_of_the_support_has_no_density(weight):
+    weight = ip.Coefficient(parse(weight))
+    with pytest.raises(ValueError, match=r"^optimal: weight = .* must be finite and >= 0 on \(0, 9/10\); at t = "):
+        time_density.optimal(weight, time_density.uniform(0.0, 0.9))
+    time_density.optimal(weight, time_density.uniform(0.5, 1.0))
 
 
 def test_the_integral_of_a_weight_need_be_finite_only_in_the_support():

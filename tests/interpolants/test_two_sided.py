@@ -4,6 +4,8 @@ import functools
 import itertools
 import pickle
 import re
+import warnings
+from fractions import Fraction
 
 import mpmath
 import numpy as np
@@ -14,6 +16,8 @@ from gaussian import tensor
 
 import interpolants as ip
 from interpolants import two_sided
+from interpolants.enclosure import UndecidedWarning
+from interpolants.expression import parse
 from interpolants.two_sided import QUANTITIES, TwoSided
 
 t = ip.t
@@ -405,6 +409,13 @@ def test_where_sigma_squared_is_a_square_its_root_is_the_one_that_is_positive_in
     assert sp.expand(line.sigma.expr) == 1 - t
 
 
+def test_a_bend_inside_a_function_stays():
+    path = TwoSided("(1-t)*(1+abs(t-0.3))/1.3", "t", "t*(1-t)").one_sided()
+    for time in TIMES:
+        alpha, gamma = (1 - time) * (1 + abs(time - 0.3)) / 1.3, time * (1 - time)
+        assert path.sigma(time) == pytest.approx((alpha**2 + gamma**2) ** 0.5, rel=1e-14)
+
+
 def test_a_path_that_returns_to_noise_is_not_one_sided():
     with pytest.raises(ValueError, match="one-sided is no path: the log-SNR must increase"):
         TwoSided("1-t", "t", "20*t**4*(1-t)").one_sided()
@@ -467,6 +478,11 @@ def test_a_parameter_outside_its_range_is_refused(make, message):
 # Wrong input
 
 
+def time_in(message):
+    """The exact time that the message of a refusal states, or its distance from 1."""
+    return Fraction(re.search(r"; at t = (?:1 - )?(\S+) it is", message).group(1))
+
+
 @pytest.mark.parametrize(
     ("alpha", "beta", "gamma", "message"),
     [
@@ -477,17 +493,17 @@ def test_a_parameter_outside_its_range_is_refused(make, message):
         ("1-t", "t", "1-t", r"gamma must be 0 at t = 0, got 1\.000"),
         ("1-t", "t", "t", r"gamma must be 0 at t = 1, got 1\.000"),
         ("(1-t)/t", "t", "t*(1-t)", r"alpha must be 1 at t = 0, got oo"),
-        ("1-t", "t", 0, r"gamma must be finite, real and > 0 on \(0, 1\); at t = 1e-06 it is 0\.0"),
-        ("1-t", "t", "t*(1-t)*(0.5-t)", r"gamma must be finite, real and > 0 on \(0, 1\); at t = 0\.5"),
-        ("(1-t)*(1-2*t)", "t", "t*(1-t)", r"alpha must be finite, real and >= 0 on \(0, 1\); at t = 0\.50.* it is -"),
+        ("1-t", "t", 0, r"gamma must be finite, real and > 0 on \(0, 1\); at t = 0\.5 it is 0"),
+        ("1-t", "t", "t*(1-t)*(0.5-t)", r"gamma must be finite, real and > 0 on \(0, 1\); at t = \S+ it is -"),
+        ("(1-t)*(1-2*t)", "t", "t*(1-t)", r"alpha must be finite, real and >= 0 on \(0, 1\); at t = \S+ it is -0"),
         (
             "1-t",
             "t*(2*t-1)",
             "t*(1-t)",
-            r"beta must be finite, real and >= 0 on \(0, 1\); at t = 1e-06 it is -9\.99998e-7",
+            r"beta must be finite, real and >= 0 on \(0, 1\); at t = \S+ it is -0",
         ),
-        ("1-t", "t", "t*(1-t)/(t-0.5)**2", r"gamma must be finite, real and > 0 on \(0, 1\); at t = 0\.5 it is \+inf"),
-        ("1-t", "t", "sqrt(t-0.5)", r"gamma must be finite, real and > 0 on \(0, 1\); at t = 1e-06 it is nan"),
+        ("1-t", "t", "t*(1-t)/(t-0.5)**2", r"gamma must be finite, real and > 0 on \(0, 1\); at t = 0\.5 it is nan"),
+        ("1-t", "t", "sqrt(t-0.5)", r"gamma must be finite, real and > 0 on \(0, 1\); at t = \S+ it is (0|nan)"),
         ("s", "t", "t*(1-t)", r"^alpha: .*'s'"),
         ("1-t", "s", "t*(1-t)", r"^beta: .*'s'"),
         ("1-t", "t", "s*t*(1-t)", r"^gamma: .*'s'"),
@@ -575,16 +591,16 @@ def test_pieces_are_checked_like_whole_expressions():
         (lambda p: p.ode("noise"), r"noise -> velocity is not determined"),
         (
             lambda p: p.sde(("velocity", "noise"), -1),
-            r"w: must be finite and >= 0 on \(0, 1\); at t = 1e-06 it is -1\.0",
+            r"w: -1 must be finite and >= 0 on \(0, 1\); at t = 0\.5 it is -1\.0",
         ),
-        (lambda p: p.sde(("velocity", "noise"), "t-0.5"), r"w: must be finite and >= 0 .* it is -0\.499999"),
-        (lambda p: p.sde(("velocity", "noise"), "t-1e-5"), r"w: must be finite and >= 0 .* at t = 1e-06 it is -"),
+        (lambda p: p.sde(("velocity", "noise"), "t-0.5"), r"w: t - 1/2 must be finite and >= 0 .* it is -0"),
+        (lambda p: p.sde(("velocity", "noise"), "t-1e-5"), r"w: .* must be finite and >= 0 .* at t = .* it is -"),
         (
             lambda p: p.sde(("velocity", "noise"), "0.99999-t"),
-            r"w: must be finite and >= 0 .* at t = 0\.99999.* it is -",
+            r"w: .* must be finite and >= 0 .* at t = .* it is -",
         ),
-        (lambda p: p.sde(("velocity", "noise"), "0.75-t"), r"w: must be finite .* at t = 0\.75.* it is -"),
-        (lambda p: p.sde(("velocity", "noise"), "1/(t-0.5)**2"), r"w: must be finite .* at t = 0\.5 it is \+inf"),
+        (lambda p: p.sde(("velocity", "noise"), "0.75-t"), r"w: 3/4 - t must be finite .* at t = \S+ it is -"),
+        (lambda p: p.sde(("velocity", "noise"), "1/(t-0.5)**2"), r"w: .* must be finite .* at t = 0\.5 it is nan"),
         (lambda p: p.sde(("velocity", "noise"), "q"), r"w: "),
     ],
 )
@@ -595,10 +611,108 @@ def test_wrong_names_and_amplitudes_are_refused(call, message):
 
 @pytest.mark.parametrize("middle", [0.02, 0.07, 0.15, 0.28, 0.305, 0.42, 0.455, 0.57, 0.655, 0.8, 0.905, 0.98])
 def test_an_amplitude_that_is_negative_over_a_hundredth_of_the_time_is_refused_with_the_time(middle):
-    with pytest.raises(ValueError, match=r"^w: must be finite and >= 0 on \(0, 1\); at t = .* it is -") as error:
+    with pytest.raises(ValueError, match=r"^w: .* must be finite and >= 0 on \(0, 1\); at t = .* it is -") as error:
         PATHS["quadratic"].sde(("velocity", "noise"), (t - middle) ** 2 - sp.Rational(5, 1000) ** 2)
-    time = float(re.search(r"at t = (\S+) it is", str(error.value)).group(1))
-    assert abs(time - middle) < 0.005
+    assert abs(float(time_in(str(error.value))) - middle) < 0.005
+
+
+DIPS = {  # gamma, and where it is at most 0 or infinite
+    "sqrt(t*(1-t))-3*exp(-1e9*(t-0.4567)**2)": 0.4567, "t*(1-t)*(1-1.0000000001*exp(-1e4*(t-0.4567)**2))": 0.4567,
+    "t*(1-t)*(1+1e-9/(t-1/sqrt(5)))": 1 / 5**0.5, "t*(1-t)/(t-1/sqrt(5))**2": 1 / 5**0.5, "t*(1-t)*(t-1/3)**2": 1 / 3,
+    "t*(1-t)*(t-1/sqrt(5))**2": 1 / 5**0.5, "t*(1-t-1e-25)": 1.0, "t*(1-t)*abs(t-2/7)": 2 / 7,
+    "t*(1-t)*(1-sin(3*t))": pi / 6,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("gamma", DIPS)
+def test_a_gamma_that_vanishes_in_a_narrow_place_is_refused_there(gamma):
+    with pytest.raises(ValueError, match=r"gamma must be finite, real and > 0 on \(0, 1\); at t = ") as error:
+        two_sided.linear(gamma)
+    time = time_in(str(error.value))
+    assert abs(float(time) - DIPS[gamma]) < 1e-4 or (DIPS[gamma] == 1.0 and time < Fraction(1, 10**25))
+    with mpmath.workdps(60):
+        at = mpmath.mpf(time.numerator) / time.denominator
+        value = sp.lambdify(t, parse(gamma), "mpmath")(1 - at if DIPS[gamma] == 1.0 else at)
+        # An irrational zero or pole is stated to the digits of a float.
+        assert value <= 1e-30 or value > 1e29
+
+
+@pytest.mark.parametrize("name", ["alpha", "beta"])
+def test_a_weight_that_is_negative_in_a_narrow_place_is_refused_there(name):
+    dip = "-9*t*(1-t)*exp(-1e9*(t-0.4567)**2)"
+    functions = {"alpha": "1-t", "beta": "t", "gamma": "t*(1-t)"}
+    with pytest.raises(ValueError, match=rf"{name} must be finite, real and >= 0 on \(0, 1\); at t = ") as error:
+        TwoSided(**{**functions, name: functions[name] + dip})
+    with mpmath.workdps(60):
+        time = time_in(str(error.value))
+        at = mpmath.mpf(time.numerator) / time.denominator
+        assert sp.lambdify(t, parse(functions[name] + dip), "mpmath")(at) < 0
+
+
+def test_a_join_is_a_time_like_any_other():
+    half = sp.Rational(1, 2)
+    valley = sp.Piecewise((t * (half - t), t <= half), ((t - half) * (1 - t), True))
+    with pytest.raises(ValueError, match=r"gamma must be finite, real and > 0 on \(0, 1\); at t = 0\.5 it is 0"):
+        two_sided.linear(valley)
+
+
+SMOOTH = "(t**3*(10-15*t+6*t**2))"
+TWICE = SMOOTH.replace("t", SMOOTH)
+
+
+@pytest.mark.parametrize(
+    ("alpha", "beta", "gamma"),
+    [
+        (f"1-{SMOOTH}", SMOOTH, f"sqrt({SMOOTH}*(1-{SMOOTH}))"),
+        (f"1-{TWICE}", TWICE, "t*(1-t)"),  # in 30 digits alpha is negative next to 1
+        ("1-t", "t", "1e-25*t*(1-t)"),
+        ("1-t+1e-25*t*(1-t)", "t-1e-25*t*(1-t)", "t*(1-t)*(1-0.9999999999*exp(-1e4*(t-0.4567)**2))"),
+        ("(1-t)*(t-1/sqrt(5))**2*5", "t*(3*t-1)**2/4", "-t*log(t)"),
+    ],
+)
+def test_what_floats_can_hardly_tell_is_proved(alpha, beta, gamma):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert TwoSided(alpha, beta, gamma).undecided == ()
+
+
+def test_ends_are_exact():
+    with pytest.raises(ValueError, match=r"gamma must be 0 at t = 0, got 1\.000E-13"):
+        two_sided.linear("t*(1-t)+1e-13")
+    with pytest.raises(ValueError, match=r"beta must be 0 at t = 0, got 1\.000E-14"):
+        TwoSided("1-t", "t+1e-14*(1-t)", "t*(1-t)")
+    half = sp.Rational(1, 2)
+    with pytest.raises(ValueError, match=r"the pieces of gamma must join at t = 1/2, got "):
+        two_sided.linear(sp.Piecewise((t, t <= half), (1 - t + sp.Rational(1, 10**20) * (1 - t), True)))
+    assert TwoSided("1-t", "2*t*(cos(pi/7)-cos(2*pi/7)+cos(3*pi/7))", "t*(1-t)").undecided == ()  # that is 1
+
+
+def test_what_is_not_decided_is_told_and_kept():
+    unknown = "2*t*(atan(3/4)+atan(4/3))/pi"  # t, as 3/4 and 4/3 are tangents of two angles of one right triangle
+    with pytest.warns(
+        UndecidedWarning, match=r"^mine: not decided whether this holds: beta must be 1 at t = 1"
+    ) as told:
+        path = TwoSided("1-t", unknown, "t*(1-t)", name="mine")
+    assert told[0].filename == __file__
+    assert path.undecided == ("beta must be 1 at t = 1",)
+    touching = "5*(1-t)*(t**2-2*t/sqrt(5)+1/5)"
+    with pytest.warns(UndecidedWarning, match="alpha must be finite, real and >= 0"):
+        assert TwoSided(touching, "t", "t*(1-t)").undecided == ("alpha must be finite, real and >= 0 on (0, 1)",)
+    assert PATHS["encoder_decoder"].undecided == PATHS["brownian"].undecided == ()
+
+
+def test_a_small_gamma_is_no_zero():
+    path = two_sided.linear(sp.exp(-300) * t * (1 - t))  # 1e-131
+    source, data, x = (c.expr for c in (*path.conversion(("source", "data"), "noise")[1:], path.gamma))
+    assert sp.simplify(source * x) == t - 1
+    assert sp.simplify(data * x) == -t
+
+
+def test_a_w_that_is_negative_in_a_narrow_place_is_refused_there():
+    with pytest.raises(ValueError, match=r"^w: .* must be finite and >= 0 on \(0, 1\); at t = ") as error:
+        PATHS["quadratic"].sde(("velocity", "noise"), "t*(1-t)-2*exp(-1e9*(t-0.4567)**2)")
+    assert abs(float(time_in(str(error.value))) - 0.4567) < 1e-4
+    PATHS["quadratic"].sde(("velocity", "noise"), "t*(1-t)*(t-1/sqrt(5))**2")
 
 
 def test_wrong_shapes_and_counts_are_refused():
