@@ -534,7 +534,7 @@ def _is_nonnegative(value: mpmath.mpf) -> bool:
 
 
 def _equal(got: sp.Expr, value: sp.Expr) -> bool:
-    return bool(abs(sp.N(got - value, 30)) <= 1e-12) if got.is_finite else False
+    return not got.is_infinite and bool(abs(sp.N(got - value, 30)) <= 1e-12)
 
 
 def _require(
