@@ -363,7 +363,7 @@ def _integral_to_data(rate: sp.Expr) -> sp.Expr:
     """The integral of ``rate`` from t to 1, in powers of 1 - t where it is a polynomial."""
     integral = sum((_antiderivative(term, rate) for term in sp.Add.make_args(sp.expand(rate))), sp.Integer(0))
     at_data = limit(integral, 1)
-    if not at_data.is_finite:
+    if at_data.is_infinite:
         raise ValueError(f"from_beta: beta must have a finite integral up to t = 1, the data, got {rate}.")
     if not integral.is_polynomial(t):
         return at_data - integral

@@ -358,7 +358,7 @@ def _falls(wronskian: sp.Expr) -> str:
 
 def _check_end(name: str, end: str, time: int, ratio: str, vanishing: sp.Expr, other: sp.Expr) -> None:
     small, large = limit(vanishing, time), limit(other, time)
-    if not (large.is_finite and large > 0 and small >= 0 and small / large <= MAX_END_RATIO):
+    if large.is_infinite or not (large > 0 and small >= 0 and small / large <= MAX_END_RATIO):
         raise ValueError(
             f"{name} is no path: t = {time} must be the {end} end, with {ratio} at most {MAX_END_RATIO}, "
             f"got {sp.N(small, 4)} / {sp.N(large, 4)}. Time runs from noise at 0 to data at 1; "

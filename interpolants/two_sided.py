@@ -538,7 +538,7 @@ def _equal(got: sp.Expr, wanted: sp.Expr) -> bool | None:
     """Whether two numbers are equal; None where neither is proved."""
     if got == wanted:
         return True
-    if not got.is_finite or sign_of(value(got - wanted, 0)):
+    if got.is_infinite or got is sp.nan or sign_of(value(got - wanted, 0)):
         return False
     return True if is_zero_constant(got - wanted) else None
 

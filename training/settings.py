@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import re
 import sys
@@ -115,7 +116,7 @@ def _setting(field: dataclasses.Field[Any], members: tuple[Any, ...]) -> Setting
 
 
 def make_parser(kind: type, about: str = "") -> jsonargparse.ArgumentParser:
-    """A parser of settings, from flags and files.
+    """A parser of settings, from flags and files: the same one again for the same arguments.
 
     Args:
         kind: The dataclass of the settings.
@@ -124,8 +125,14 @@ def make_parser(kind: type, about: str = "") -> jsonargparse.ArgumentParser:
     # jsonargparse imports what a file names as class_path: of all code, none but the alternatives of a setting.
     own = [f"{member.__module__}.{member.__qualname__}" for member in _alternatives(kind)]
     jsonargparse.set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=own)
-    description, examples = in_words_of(PurePath(sys.argv[0]).name, about)
+    return _parser(kind, about, PurePath(sys.argv[0]).name)
+
+
+@functools.lru_cache(maxsize=16)
+def _parser(kind: type, about: str, prog: str) -> jsonargparse.ArgumentParser:
+    description, examples = in_words_of(prog, about)
     parser = jsonargparse.ArgumentParser(
+        prog=prog,
         exit_on_error=False,
         allow_abbrev=False,
         description=f"{description}\n\nexamples:\n{examples}" if examples else description,

@@ -3,12 +3,8 @@
 import dataclasses
 import json
 import os
-import runpy
 import shutil
 import signal
-import subprocess
-import sys
-import warnings
 from pathlib import Path
 
 import datasets
@@ -16,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scripts import call, call_in_ranks, call_killed
 from tiny_vae import LATENT, SIZE, posterior, reconstruction, save_images, save_vae
 
 from examples import compare_latents, sample
@@ -29,18 +26,6 @@ from training.trainer import Trainer
 
 ROOT = Path(__file__).parents[2]
 BROKEN = (4, 9)
-
-
-def call(name, *flags):
-    """Run a script in this process; returns its exit code."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [name, *map(str, flags)])
-        patch.setattr(warnings, "formatwarning", warnings.formatwarning)  # put back afterwards
-        try:
-            runpy.run_path(str(ROOT / "examples" / name), run_name="__main__")
-        except SystemExit as ended:
-            return int(ended.code or 0)
-    return 0
 
 
 @pytest.fixture(scope="module")
@@ -168,29 +153,11 @@ def test_a_signal_ends_it_and_the_same_command_resumes(here, encoded, tmp_path, 
 
 def test_killed_and_gone_on_with_by_two_processes_it_is_the_same(here, encoded, tmp_path):
     """Killed in the second shard, when half of a file is written."""
-    child = os.fork()
-    if child == 0:
-        save, saved = np.save, []
-
-        def save_or_die(stream, array, **options):
-            if len(saved) == 3:
-                stream.write(array.tobytes()[: array.nbytes // 2])
-                stream.flush()
-                os.kill(os.getpid(), signal.SIGKILL)
-            saved.append(stream.name)
-            save(stream, array, **options)
-
-        np.save = save_or_die
-        os._exit(call("encode_latents.py", *flags(here, tmp_path)))
-    assert os.waitpid(child, 0)[1] == signal.SIGKILL
+    call_killed("encode_latents.py", *flags(here, tmp_path), saves=3)
     assert {file.suffix for file in tmp_path.iterdir()} == {".json", ".npy", ".unfinished"}
     first = {name: data for name, data in contents(tmp_path).items() if "-00000" in name}
     times = {name: (tmp_path / name).stat().st_mtime_ns for name in first}
-    torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
-    command = [*torchrun, "--", "examples/encode_latents.py", *flags(here, tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=200)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("encoded 10 images") == 1
+    assert call_in_ranks(2, "encode_latents.py", *flags(here, tmp_path)).count("encoded 10 images") == 1
     assert {name: (tmp_path / name).stat().st_mtime_ns for name in first} == times
     assert contents(tmp_path) == contents(encoded)
 

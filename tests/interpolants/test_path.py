@@ -102,6 +102,10 @@ def test_a_float_pi_makes_a_path_and_constants_may_be_irrational():
     assert slow.conversion("velocity", "data")[1](0.0) == 0.0
 
 
+def test_an_end_is_a_number_even_where_sympy_does_not_know_that_it_is_finite():
+    assert math.isclose(ip.Path("tan(t*exp(1/4))", "1-t").alpha(1.0), math.tan(math.exp(0.25)))
+
+
 def test_alpha_may_fall_where_the_ratio_still_rises():
     ip.Path("4*t*(1.1-t)", "1-t")
 

@@ -17,24 +17,25 @@ from trial_processes import outcomes
 import interpolants as ip
 from interpolants.expression import to_expr
 
-SEEDS = range(24)
-CHUNK = 4
+SEEDS = range(200)
+CHUNK = 10
 TIMES = [mpf("0.0123"), mpf("0.2"), mpf("0.37"), mpf("0.61803"), mpf("0.975")]
 LINEAR = Case(0, "by hand", "t", "1-t", {}, True)
 
 
 @pytest.mark.parametrize("first", SEEDS[::CHUNK])
 def test_random_texts_are_paths_or_not_as_many_digits_say(first):
-    """Nothing that is no path is accepted, no path is refused, no identity of one has failed.
+    """Nothing that is no path is accepted, no path is refused, alpha and sigma are accurate, and what is known by
+    construction does not contradict evaluation.
 
-    ``benchmarks/engine.py random`` looks at the accuracy of all coefficients, at inverses, grids and durations too.
+    ``benchmarks/engine.py random`` looks at all other coefficients, identities, inverses, grids and durations too.
     """
     cases = map(draw, SEEDS[first : first + CHUNK])
     wrong = [
         f"seed {outcome.case.seed}: {finding}; {outcome.case}"
         for outcome in outcomes(cases, seconds=10.0, jobs=1, thorough=False)
         for finding in outcome.findings
-        if finding.kind in {"accepted", "refused", "ledger"}
+        if finding.kind != "time"
     ]
     assert not wrong, "\n".join(wrong)
 
@@ -87,14 +88,11 @@ def test_the_derivative_of_a_text_is_its_difference_quotient(first):
                 assert mpmath.almosteq(quotient, slope, rel_eps=1e-15, abs_eps=1e-150), (text, parameters, time)
 
 
-@pytest.mark.parametrize("first", range(0, 200, 20))
-def test_evaluation_does_not_contradict_what_is_known_by_construction(first):
-    for seed in range(first, first + 20):
-        case = draw(seed)
-        oracle = PathOracle(case)
-        joined(case.claim, is_path(oracle, 16, 40))
+@pytest.mark.parametrize("first", range(0, 200, 50))
+def test_evaluation_does_not_contradict_what_is_known_of_w_by_construction(first):
+    for case in map(draw, range(first, first + 50)):
         if case.w is not None:
-            joined(case.w_claim, is_noise(oracle))
+            joined(case.w_claim, is_noise(PathOracle(case)))
 
 
 def test_a_seed_draws_one_case_and_a_fifth_of_the_cases_are_no_paths():
@@ -158,8 +156,8 @@ def test_a_value_that_no_precision_settles_is_undecided():
 # The trial
 
 
-def findings(case, seconds=10.0, thorough=True):
-    (outcome,) = outcomes([case], seconds=seconds, jobs=1, thorough=thorough)
+def findings(case, seconds=10.0):
+    (outcome,) = outcomes([case], seconds=seconds, jobs=1, thorough=True)
     return outcome.findings
 
 
@@ -170,7 +168,7 @@ def test_nothing_is_wrong_with_the_linear_path():
 def test_a_flipped_sign_is_found(monkeypatch):
     conversion = ip.Path.conversion
     monkeypatch.setattr(ip.Path, "conversion", lambda self, *names: conversion(self, *names)[::-1])
-    found = findings(LINEAR, thorough=False)
+    found = findings(LINEAR)
     assert {finding.kind for finding in found} >= {"inaccurate float64", "inaccurate float32"}
 
 

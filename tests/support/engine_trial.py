@@ -1,8 +1,8 @@
 """The engine put to a random case: what it decides and derives, against the oracle.
 
 A case has five stages, of limited processor time each: ``path``, ``conversions`` (all of them, and the log-SNR),
-``SDEs`` (for each named w), ``ledger``, and ``inverse`` (of the log-SNR, and the grids). What is wrong is a
-``Finding``.
+``SDEs`` (for each named w), ``ledger``, and ``inverse`` (of the log-SNR, and the grids). A trial that is not thorough
+has the first alone, with alpha and sigma at a few times. What is wrong is a ``Finding``.
 """
 
 from __future__ import annotations
@@ -83,6 +83,10 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.what}: got {self.got}, right {self.right}"
+
+
+Derivable = tuple[str, Formula, Callable[[], Any]]
+"""A label, the formula of the oracle, and how to have the engine's coefficient."""
 
 
 class OutOfTime(BaseException):
@@ -187,21 +191,28 @@ class Trial:
             path, results = None, {}
             with self.stage("path"):
                 path = self.construct(verdict)
-            if path is None:
-                return
-            with self.stage("conversions"):
-                self.collect(self.functions(path), results)
-            with self.stage("SDEs"):
-                self.collect(self.drifts(path), results)
-                if self.case.w is not None and self.thorough:
-                    self.at = "of a text"
-                    self.collect_text(path, results)
+                if path is not None:
+                    self.collect(self.functions(path, ("alpha", "sigma")), results)
+            if path is not None and self.thorough:
+                self.derive(path, results)
             self.zeros = crossings(self.oracle, self.seen)
             for label, result in results.items():
                 self.compare(label, *result)
-            if self.thorough and verdict.holds:
-                self.ledger(path)
-            self.inverse(path)
+            if path is not None and self.thorough:
+                if verdict.holds:
+                    self.ledger(path)
+                self.inverse(path)
+
+    def derive(self, path: ip.Path, results: dict[str, tuple[Formula, Any]]) -> None:
+        """The stages of coefficients."""
+        with self.stage("conversions"):
+            self.collect(self.functions(path), results)
+            self.collect(self.conversions(path), results)
+        with self.stage("SDEs"):
+            self.collect(self.drifts(path), results)
+            if self.case.w is not None:
+                self.at = "of a text"
+                self.collect_text(path, results)
 
     # The path
 
@@ -244,32 +255,26 @@ class Trial:
 
     # Coefficients
 
-    def functions(self, path: ip.Path) -> Iterator[tuple[str, Formula, Callable[[], Any]]]:
-        """Labels, formulas of the oracle, and how to have the engine's coefficient."""
-        for name, formula in FUNCTIONS.items():
-            yield name, formula, lambda name=name: getattr(path, name)
+    def functions(self, path: ip.Path, names: Iterable[str] = tuple(FUNCTIONS)) -> Iterator[Derivable]:
+        for name in names:
+            yield name, FUNCTIONS[name], lambda name=name: getattr(path, name)
+
+    def conversions(self, path: ip.Path) -> Iterator[Derivable]:
         for (source, target), formulas in CONVERSIONS.items():
             for i, formula in enumerate(formulas):
                 label = f"{source} -> {target} {'ab'[i]}"
                 yield label, formula, lambda s=source, target=target, i=i: path.conversion(s, target)[i]
 
-    def drifts(self, path: ip.Path) -> Iterator[tuple[str, Formula, Callable[[], Any]]]:
-        """The same of SDEs."""
+    def drifts(self, path: ip.Path) -> Iterator[Derivable]:
         for name, part in itertools.product(diffusion.CHOICES, "ab"):
             formula = drift(NAMED_W[name])["ab".index(part)]
             yield f"sde {name} {part}", formula, lambda n=name, part=part: getattr(path.sde("velocity", n), part)
 
-    FEW = (
-        "alpha", "sigma", "log_snr", "velocity -> score b", "velocity -> data a", "noise -> velocity a",
-        "sde kl_regularized a",
-    )  # fmt: skip
-
-    def collect(self, functions: Iterable[tuple[str, Formula, Any]], results: dict[str, tuple[Formula, Any]]) -> None:
+    def collect(self, functions: Iterable[Derivable], results: dict[str, tuple[Formula, Any]]) -> None:
         """Every coefficient's values, or the exception in its place."""
         for label, formula, derive in functions:
-            if self.thorough or label in self.FEW:
-                self.at = label
-                results[label] = (formula, self.values(derive))
+            self.at = label
+            results[label] = (formula, self.values(derive))
 
     def collect_text(self, path: ip.Path, results: dict[str, tuple[Formula, Any]]) -> None:
         formulas = drift(lambda v: v.w)

@@ -5,6 +5,7 @@ The formulas are typed from the theory, one by one. Shares no code with the engi
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -111,6 +112,7 @@ class PathOracle:
         self._map = jet_function(case.time_map, case.map_parameters) if case.time_map is not None else None
         self._w = jet_function(case.w) if case.w is not None else None
         self._known: dict[mpf, Values | ArithmeticError] = {}
+        self.beside = functools.cache(self._beside)
 
     def at(self, time: mpf | float) -> Values:
         """All values at a time.
@@ -148,7 +150,7 @@ class PathOracle:
         except ArithmeticError:
             return mpf("nan")
 
-    def beside(self, end: int) -> list[Values]:
+    def _beside(self, end: int) -> list[Values]:
         """The values at three distances from an end, each much nearer to it.
 
         Raises:

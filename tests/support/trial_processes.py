@@ -54,7 +54,7 @@ def outcomes(cases: Iterable[Case], *, seconds: float, jobs: int, thorough: bool
         cases: From ``random_paths.draw``, or by hand.
         seconds: Processor time that each stage may take.
         jobs: Number of processes.
-        thorough: All coefficients at many times, and the ledger; else a few coefficients at a few times.
+        thorough: All stages, at many times; else whether it is a path, and its alpha and sigma at a few times.
     """
     context = multiprocessing.get_context("fork")
     waiting = iter(cases)

@@ -1,4 +1,4 @@
-"""Two processes that torchrun starts, beside one: the same run."""
+"""Two processes beside one: the same run. torchrun starts those of which one dies or is refused, the rest are forks."""
 
 import json
 import os
@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from scripts import EXAMPLES, call, call_in_ranks
 
 from training.checkpoint import latest
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = (
-    "--config", "examples/configs/digits.yaml", "--model.name", "SiT-T/8", "--data.batch_size", "12",
+    "--config", str(EXAMPLES / "configs" / "digits.yaml"), "--model.name", "SiT-T/8", "--data.batch_size", "12",
     "--training.warmup_steps", "4", "--training.learning_rate", "0.0005", "--training.checkpoint_every", "2",
     "--log.every", "1",
 )  # fmt: skip
@@ -35,11 +36,11 @@ def start(*command, **options):
 
 
 def train(run, processes, steps, *flags):
-    launcher = (*TORCHRUN, *SCRIPT) if processes == 2 else (sys.executable, *SCRIPT[1:])
-    command = start(*launcher, "--run", str(run), "--training.steps", str(steps), *flags)
-    out, err = command.communicate(timeout=100)
-    assert command.returncode == 0, err
-    return out, err
+    arguments = ("train.py", *SETTINGS, "--run", str(run), "--training.steps", str(steps), *flags)
+    if processes > 1:
+        return call_in_ranks(processes, *arguments)
+    assert call(*arguments) == 0
+    return ""
 
 
 def tensors(run):
@@ -61,7 +62,7 @@ def one(tmp_path_factory):
 
 def test_two_processes_make_the_steps_of_one(tmp_path, one):
     """To the order of the sums over a batch: each takes half of it, and of what is drawn for it."""
-    out, _ = train(tmp_path / "two", 2, 6)
+    out = train(tmp_path / "two", 2, 6)
     assert out.count("trained 6 steps") == 1
     assert difference(tensors(one), tensors(tmp_path / "two")) < 1e-6
     lines = [[json.loads(line) for line in (run / "metrics.jsonl").open()] for run in (one, tmp_path / "two")]
@@ -83,7 +84,7 @@ SHARDED = ("--training.parallel", "fsdp")
 
 def test_parameters_in_parts_make_the_same_steps(tmp_path, one):
     """FSDP2 beside one process; with several averages, parts of a batch, and pairs made over the whole batch."""
-    out, _ = train(tmp_path / "two", 2, 6, *SHARDED)
+    out = train(tmp_path / "two", 2, 6, *SHARDED)
     assert out.count("trained 6 steps") == 1
     assert difference(tensors(one), tensors(tmp_path / "two")) < 1e-6
     flags = (
