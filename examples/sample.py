@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -27,6 +26,7 @@ from training.config import ODEConfig, SDEConfig, run_script
 from training.decoder import Decoder
 from training.fields import unwrapped
 from training.figures import COLUMNS, name_of, sample_grid, trajectory_figure
+from training.files import write_png
 from training.fingerprint import class_names
 from training.generate import as_sampled, draw, initial_noise, labels_of
 from training.images import to_unit_range
@@ -34,6 +34,7 @@ from training.latents import Latents
 from training.precision import products, require_tf32
 from training.samplers import default_ode_method
 from training.settings import one_of
+from training.shards import write_arrays
 from training.trained import SAMPLERS, Drawing, identity
 
 
@@ -94,17 +95,18 @@ def main(config: Pictures) -> None:
                 "seed": settings.seed,
                 "path": field.path.to_text(),
             }
-            np.savez(folder / f"samples_{kind}.npz", samples=samples, labels=labels, about=json.dumps(about))
+            arrays = {"samples": samples, "labels": labels, "about": json.dumps(about)}
+            write_arrays(folder / f"samples_{kind}.npz", arrays)
             shown = first_of_each(labels)
             figure = sample_grid(decode(samples[shown]), labels[shown], f"Samples: {sampler}", real=real, names=names)
-            figure.savefig(folder / f"samples_{kind}.png")
+            write_png(folder / f"samples_{kind}.png", figure.savefig)
             seen = "all" if len(shown) == len(samples) else len(shown)
             print(
                 f"{len(samples)} samples by {sampler}, {of}: {folder}/samples_{kind}.npz, "
                 f"{seen} of them in samples_{kind}.png"
             )
         if others := [sampler for sampler in config.samplers().values() if not sampler.official]:
-            trajectory(field, others, config, decode, names).savefig(folder / "trajectory.png")
+            write_png(folder / "trajectory.png", trajectory(field, others, config, decode, names).savefig)
             print(f"the same noise from t = 0 to t = 1: {folder}/trajectory.png")
 
 

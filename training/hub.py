@@ -17,6 +17,7 @@ from huggingface_hub import HfApi, snapshot_download
 import interpolants
 from models import SiT
 from models.hub import WEIGHTS
+from training.files import write_text
 
 FORMAT: Final = 1
 PATH_FILE: Final = "path.json"
@@ -45,7 +46,7 @@ def save(
         "sha256": sha256(folder / WEIGHTS),
         "version": interpolants.__version__,
     }
-    (folder / PATH_FILE).write_text(json.dumps(meta, indent=2) + "\n")
+    write_text(folder / PATH_FILE, json.dumps(meta, indent=2) + "\n")
 
 
 def load(name: str | os.PathLike[str], **download: Any) -> tuple[SiT, interpolants.Path, str]:

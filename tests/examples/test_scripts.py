@@ -1,5 +1,6 @@
 """The scripts as a user runs them, on a network of one token an image, and what they say to a mistake."""
 
+import io
 import json
 import signal
 import subprocess
@@ -10,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
+from PIL import Image
 from scripts import EXAMPLES, call
 
 from training import Field
@@ -43,6 +46,27 @@ def test_the_chain_leaves_what_it_promises(run):
             assert content["samples"].shape == (20, 1, 8, 8)
             assert content["samples"].dtype == np.float32
             assert np.bincount(content["labels"]).tolist() == [2] * 10
+
+
+def test_every_picture_is_whole_or_not_there(tmp_path, monkeypatch):
+    """A picture that a kill may cut short is written to a stream, which is a file's of another name; see test_files."""
+    saved = []
+
+    def noted(save):
+        def noting(picture, target, *how, **options):
+            saved.append(target if isinstance(target, io.BytesIO) else Path(getattr(target, "name", target)))
+            return save(picture, target, *how, **options)
+
+        return noting
+
+    monkeypatch.setattr(Figure, "savefig", noted(Figure.savefig))
+    monkeypatch.setattr(Image.Image, "save", noted(Image.Image.save))
+    assert call("train.py", *arguments(tmp_path, "--log.samples_every=2")) == 0
+    assert call("sample.py", *arguments(tmp_path, "--sampler=ode")) == 0
+    assert call("generate.py", *arguments(tmp_path, f"--output={tmp_path}/many", "--png=true")) == 0
+    files = {file.name.removesuffix(".unfinished") for file in saved if isinstance(file, Path)}
+    assert files >= {"path.png", "loss.png", "step-00000002.png", "samples_ode.png", "trajectory.png", "000019.png"}
+    assert all(file.suffix == ".unfinished" for file in saved if isinstance(file, Path))
 
 
 def test_the_metrics_are_those_of_the_samples(run):

@@ -2,6 +2,7 @@ import dataclasses
 import io
 import json
 import math
+import os
 import re
 import sys
 from pathlib import Path
@@ -240,6 +241,28 @@ def test_a_script_runs_where_its_outputs_are_closed_and_prints_any_name(monkeypa
     for stream in streams.values():
         stream.flush()
         assert stream.buffer.getvalue() == b"d\\udce9\n"
+
+
+@pytest.mark.parametrize("names", [("stdout",), ("stdout", "stderr")])
+def test_a_script_does_all_of_its_work_though_its_reader_has_seen_enough(monkeypatch, names):
+    """As ``head`` has, which closes its end of the pipe: what was to be written is, and the end is as without it."""
+    done = []
+
+    def main(config):
+        for number in range(3):
+            print(number, flush=True)
+            print(number, file=sys.stderr, flush=True)
+            done.append(number)
+
+    theirs, ours = os.pipe()
+    os.close(theirs)
+    monkeypatch.setattr("sys.argv", ["script"])
+    monkeypatch.setattr("warnings.formatwarning", None)
+    with os.fdopen(ours, "w") as stream, monkeypatch.context() as patch:
+        for name in names:
+            patch.setattr(sys, name, stream)
+        run_script(main)
+    assert done == [0, 1, 2]
 
 
 def test_a_setting_that_yaml_cannot_hold_is_refused():
