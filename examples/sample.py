@@ -21,7 +21,7 @@ from torch import Tensor
 
 from models import SiT
 from training import Field, sample_ode, sample_sde
-from training.checkpoint import Checkpoint
+from training.checkpoint import Checkpoint, run_of
 from training.config import ODEConfig, SDEConfig, run_script
 from training.decoder import Decoder
 from training.fields import unwrapped
@@ -69,7 +69,8 @@ class Pictures(Drawing):
 
 def main(config: Pictures) -> None:
     """Draw, and write samples, grids and trajectories."""
-    folder, settings, device = Path(config.output or config.run), config.sampling, config.torch_device()
+    folder, settings = Path(config.output or run_of(config.run) or config.run), config.sampling
+    device = config.torch_device()
     require_tf32(config.precision, device, "precision")
     checkpoint, field = config.checkpoint(), as_sampled(config.field(device), settings)
     model = cast(SiT, unwrapped(field.model))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from models import SiT
-from training.checkpoint import Checkpoint, CheckpointError, find
+from training.checkpoint import Checkpoint, CheckpointError, find, run_of
 from training.config import Config
 from training.data import PARTS, Source
 from training.fields import Field, unwrapped
@@ -44,6 +44,9 @@ class Trained(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if is_official(self.weights) or run_of(self.weights) is not None:
+            contract = "the name of an average, or model; a file of weights is --pretrained, a run is --run"
+            raise ValueError(f"config: weights must be {contract}, got {self.weights!r}.")
         if self.pretrained is None or self.weights == "ema":
             return
         if not is_official(self.pretrained):

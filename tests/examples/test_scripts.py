@@ -69,6 +69,33 @@ def test_every_picture_is_whole_or_not_there(tmp_path, monkeypatch):
     assert all(file.suffix == ".unfinished" for file in saved if isinstance(file, Path))
 
 
+@pytest.mark.parametrize("place", [".", "checkpoints", "checkpoints/step-00000003/ema.safetensors"])
+def test_a_run_is_no_file_of_weights_whose_path_nobody_knows(run, place, tmp_path, capsys):
+    """Else a file of a run on vp would be sampled as if it were on the linear path."""
+    assert call("sample.py", f"--pretrained={run / place}", f"--output={tmp_path}") == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: pretrained: must not be in a run, got ")
+    assert said.endswith(f" The newest weights of it are --run {run}.\n")
+    if place != ".":
+        assert call("train.py", *arguments(run / place)) == 2
+        assert f"run must be no folder in another run, got '{run / place}'. Set it to {run}." in capsys.readouterr().err
+
+
+def test_a_checkpoint_is_sampled_with_the_settings_of_its_run(run, tmp_path, capsys):
+    sampler = ("--sampler=ode", f"--output={tmp_path}")
+    assert call("sample.py", f"--run={run}/checkpoints/step-00000003", *sampler) == 0
+    assert "20 samples by ODE, heun2, 2 steps, after 3 steps" in capsys.readouterr().out
+
+
+def test_weights_that_cannot_be_reached_are_one_line(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    for name in ("nobody/nothing", "a/b/c"):
+        assert call("sample.py", f"--pretrained={name}", f"--output={tmp_path}") == 2
+        said = capsys.readouterr().err
+        assert f"must be a folder that is there, or a repository of the hub that can be reached, got '{name}': " in said
+        assert said.count("\n") == 1
+
+
 def test_the_metrics_are_those_of_the_samples(run):
     metrics = json.loads((run / "metrics.json").read_text())
     with np.load(run / "samples_ode.npz") as content:
