@@ -67,7 +67,7 @@ def main(config: Config) -> None:
     rows["real, training"] = {"count": len(subset), **frechet(subset)}
     rows["real, held out"] = {"count": len(heldout), **agreement(heldout, heldout_labels), **nearest(heldout)}
 
-    settings = dataclasses.replace(config.sampling, num_samples=min(500, config.sampling.num_samples))
+    settings = dataclasses.replace(config.sampling, num_samples=min(500, len(labels)))
     field = as_sampled(checkpoint.field(device=config.torch_device()), settings)
     many = {str(sampler): agreement(*draw(field, sampler, settings)) for sampler in SAMPLERS}
     flags = shlex.join(sys.argv[1:])

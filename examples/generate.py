@@ -60,6 +60,7 @@ class Generation(Drawing):
         """All that the images depend on."""
         unused = [name for name in SAMPLERS if name != self.sampler]
         sampling = {name: value for name, value in dataclasses.asdict(self.sampling).items() if name not in unused}
+        sampling["num_samples"] = self.sampling.count
         settings = {"sampler": self.sampler, "sampling": sampling, "precision": self.precision}
         return {**settings, "network": identity(field), "vae": decoder.settings}
 
@@ -108,7 +109,7 @@ def main(config: Generation) -> None:
     field = config.field(processes.device)
     model = cast(SiT, field.model)
     decoder = Decoder(config, model.input_shape, processes.device)
-    labels = labels_of(config.sampling, model.num_classes, range(config.sampling.num_samples)).numpy()
+    labels = labels_of(config.sampling, model.num_classes, range(config.sampling.count)).numpy()
     images = ArrayShards(
         config.output,
         config.settings(field, decoder),

@@ -437,7 +437,7 @@ class SamplingConfig:
     """What to sample from the trained network.
 
     Args:
-        num_samples: Number of samples, of all classes together.
+        num_samples: Number of samples, of all classes together. Null is 1000; for ``sit sample``, those that it shows.
         batch_size: Samples at a time. It changes the samples by rounding only, except for dopri8, fehlberg2,
             adaptive_heun, scipy_solver and official adaptive methods, which choose their steps for the whole batch.
         seed: Seed of the noise at t = 0, of the noise of the SDE, and of random classes.
@@ -450,7 +450,7 @@ class SamplingConfig:
         sde: The SDE sampler.
     """
 
-    num_samples: int = 1000
+    num_samples: int | None = None
     batch_size: int = 500
     seed: int = 0
     path: str | PathText | None = such_as(LIBRARY, None)  # noqa: RUF009 - a dataclasses.field
@@ -462,7 +462,8 @@ class SamplingConfig:
     sde: SDEConfig = field(default_factory=SDEConfig)
 
     def __post_init__(self) -> None:
-        _require(self.num_samples >= 2, "sampling.num_samples", "at least 2", self.num_samples)
+        count = self.num_samples
+        _require(count is None or count >= 2, "sampling.num_samples", "at least 2, or null", count)
         _require(self.batch_size >= 1, "sampling.batch_size", "at least 1", self.batch_size)
         _require(self.seed >= 0, "sampling.seed", "at least 0", self.seed)
         none = " (for none, set sampling.guidance_scale to 0)"
@@ -471,6 +472,11 @@ class SamplingConfig:
         self.guidance()
         if self.path is not None:
             require_data_at_one(path_of(self.path), "config: sampling.path")
+
+    @property
+    def count(self) -> int:
+        """Number of samples."""
+        return 1000 if self.num_samples is None else self.num_samples
 
     def guidance(self) -> Guidance:
         """How the network is guided."""

@@ -45,8 +45,12 @@ FIXES: Final = {
     "last-step-size": "For a last step of 0.04, end it at 0.96: [0, 0.96].",
 }
 """How to translate the value, where the name is not enough."""
-COMMANDS: Final = {"reverse": "sit reverse", "likelihood": "sit likelihood"}
-"""Flags elsewhere that are commands here."""
+ELSEWHERE: Final = {
+    "reverse": "It is a command: sit reverse.",
+    "likelihood": "It is a command: sit likelihood.",
+    "model.condition_dim": "No data here have vectors as conditions. In Python: docs/howto/own-network.md, vectors.",
+}
+"""What is no setting of any command."""
 NONE: Final = "Nothing has a name like it."
 NEAR: Final = 0.6
 """Similarity above which a name may have been meant; difflib's own choice."""
@@ -187,8 +191,8 @@ def _unknown(name: str, value: str, known: Mapping[str, Setting]) -> str:
                 return f"{said} {flag}"
             called, fix = " or ".join(map(repr, meant)), f" {FIXES[habit]}" if habit in FIXES else ""
             return f"{said} It is called {called}.{fix}"
-    if name in COMMANDS:
-        return f"{said} It is a command: {COMMANDS[name]}."
+    if plain in ELSEWHERE:
+        return f"{said} {ELSEWHERE[plain]}"
     near = _near(plain, list(known))
     return f"{said} {f'Nearest: {_listed([repr(each) for each in near])}.' if near else NONE}"
 

@@ -63,13 +63,22 @@ class Trained(Config):
         return checkpoint
 
     def field(self, device: torch.device) -> Field:
-        """The network on its path, unguided; for a run, that of the newest checkpoint."""
+        """The network on its path, unguided; for a run, that of the newest checkpoint.
+
+        Raises:
+            ValueError: If it is conditioned by vectors, which no source of data has.
+        """
         if (checkpoint := self.checkpoint()) is not None:
             return checkpoint.field(weights=self.weights, device=device)
         assert self.pretrained is not None
         model, path, prediction = load_pretrained(
             self.pretrained, self.interpolant(), self.prediction, use_ema=self.weights == "ema"
         )
+        if model.config.condition_dim:
+            raise ValueError(
+                "config: pretrained must be a network with classes or without conditions, got one of vectors of length "
+                f"{model.config.condition_dim}. Sample from it in Python: docs/howto/own-network.md, vectors."
+            )
         return Field(model.to(device), path, prediction)
 
 
