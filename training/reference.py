@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -77,7 +78,7 @@ def cached(extractor: Extractor, images: ImageSet, folder: Path, *, keep: int, *
     made_from = f"{FORMAT} {images.digest} {extractor.name} {extractor.sha256} {keep}"
     file = folder / f"{hashlib.sha256(made_from.encode()).hexdigest()[:32]}.npz"
     if file.exists():
-        return load(file)
+        return dataclasses.replace(load(file), source=images.name)  # which may lie elsewhere now, or in two places
     features = extract(extractor, images, keep=keep, **options)
     save(file, features)
     return features
