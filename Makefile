@@ -12,8 +12,8 @@ DEMO ?=
 # Train a class-conditional SiT on 8 x 8 digits, sample by ODE and SDE, and measure the samples: runs/digits/.
 demo: install
 	$(BIN)/python examples/train.py --config $(CONFIG) $(DEMO)
-	$(BIN)/python examples/sample.py --config $(CONFIG) $(DEMO)
-	$(BIN)/python examples/evaluate_digits.py --config $(CONFIG) $(DEMO)
+	$(BIN)/python examples/sample.py --config $(CONFIG) --sampling.num_samples 1000 $(DEMO)
+	$(BIN)/python examples/evaluate_digits.py --config $(CONFIG) --sampling.num_samples 1000 $(DEMO)
 
 test: lint unit
 

@@ -12,6 +12,7 @@ from examples.encode_latents import Encoding
 from training.config import Config, run_script
 from training.data import Images
 from training.figures import reconstruction_figure
+from training.files import write_png
 from training.images import to_unit_range
 from training.latents import Latents
 
@@ -62,7 +63,7 @@ def main(config: Comparison) -> None:
         error = (decoded - original).abs().mean().item() * 127.5
         print(f"{name}: PSNR {psnr(original, decoded):.2f} dB, mean absolute error {error:.2f} of 255")
     output = Path(config.output or Path(config.latents) / "comparison.png")
-    reconstruction_figure(pairs, [indices[index] for index in chosen]).savefig(output)
+    write_png(output, reconstruction_figure(pairs, [indices[index] for index in chosen]).savefig)
     print(f"{len(chosen)} of {len(latents):,} images, and what {vae.name} makes of their latents: {output}")
 
 

@@ -16,6 +16,7 @@ from training.config import Config, ODEConfig, SDEConfig, run_script
 from training.data import digits
 from training.environment import commit
 from training.evaluation import DigitsClassifier, class_gaussians, nearest_distances
+from training.files import write_text
 from training.generate import as_sampled, draw
 from training.moments import Gaussian, frechet_distance
 
@@ -66,7 +67,7 @@ def main(config: Config) -> None:
     rows["real, training"] = {"count": len(subset), **frechet(subset)}
     rows["real, held out"] = {"count": len(heldout), **agreement(heldout, heldout_labels), **nearest(heldout)}
 
-    settings = dataclasses.replace(config.sampling, num_samples=min(500, config.sampling.num_samples))
+    settings = dataclasses.replace(config.sampling, num_samples=min(500, len(labels)))
     field = as_sampled(checkpoint.field(device=config.torch_device()), settings)
     many = {str(sampler): agreement(*draw(field, sampler, settings)) for sampler in SAMPLERS}
     flags = shlex.join(sys.argv[1:])
@@ -82,7 +83,7 @@ def main(config: Config) -> None:
         "commands": [f"python examples/{each}.py {flags}" for each in ("train", "sample", "evaluate_digits")],
         "versions": {"torch": torch.__version__, "commit": commit()},
     }
-    (run / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    write_text(run / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     print(summary(metrics))
     print(f"all of it: {run}/metrics.json; look at {run}/samples_ode.png, samples_sde.png and trajectory.png")
 

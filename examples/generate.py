@@ -24,7 +24,7 @@ from models import SiT
 from training import Field
 from training.config import ODEConfig, SDEConfig, run_script
 from training.decoder import Decoder
-from training.files import write_file
+from training.files import write_file, write_png
 from training.generate import as_sampled, draw_some, labels_of
 from training.precision import products, require_tf32
 from training.processes import join
@@ -60,6 +60,7 @@ class Generation(Drawing):
         """All that the images depend on."""
         unused = [name for name in SAMPLERS if name != self.sampler]
         sampling = {name: value for name, value in dataclasses.asdict(self.sampling).items() if name not in unused}
+        sampling["num_samples"] = self.sampling.count
         settings = {"sampler": self.sampler, "sampling": sampling, "precision": self.precision}
         return {**settings, "network": identity(field), "vae": decoder.settings}
 
@@ -93,12 +94,12 @@ def write_npz(stream: IO[bytes], images: ArrayShards, labels: NDArray[np.int64])
             np.lib.format.write_array(array, labels)
 
 
-def write_png(folder: Path, images: ArrayShards, shards: list[int]) -> None:
+def write_pngs(folder: Path, images: ArrayShards, shards: list[int]) -> None:
     """Each image of some shards, named by its index."""
     folder.mkdir(exist_ok=True)
     for shard in side_progress(shards, desc=str(folder), unit="file"):
         for index, image in zip(images.of(shard), rgb(images.read(shard)), strict=True):
-            Image.fromarray(image).save(folder / f"{index:06d}.png")
+            write_png(folder / f"{index:06d}.png", Image.fromarray(image).save)
 
 
 def main(config: Generation) -> None:
@@ -108,7 +109,7 @@ def main(config: Generation) -> None:
     field = config.field(processes.device)
     model = cast(SiT, field.model)
     decoder = Decoder(config, model.input_shape, processes.device)
-    labels = labels_of(config.sampling, model.num_classes, range(config.sampling.num_samples)).numpy()
+    labels = labels_of(config.sampling, model.num_classes, range(config.sampling.count)).numpy()
     images = ArrayShards(
         config.output,
         config.settings(field, decoder),
@@ -126,7 +127,7 @@ def main(config: Generation) -> None:
     if not complete:
         return
     if config.png:
-        write_png(images.folder / "png", images, list(images.shards[processes.rank :: processes.count]))
+        write_pngs(images.folder / "png", images, list(images.shards[processes.rank :: processes.count]))
     if processes.is_first:
         write_array(images.folder / "labels.npy", labels)
         write_file(images.folder / "samples.npz", lambda stream: write_npz(stream, images, labels))

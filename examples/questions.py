@@ -40,6 +40,7 @@ from training import Field, Guidance, InterpolantLoss, log_likelihood
 from training.config import run_script
 from training.environment import commit, now
 from training.figures import COLORS, FAINT, INK, style_axes
+from training.files import write_png
 from training.shards import write_json
 
 Array = NDArray[np.float64]
@@ -598,7 +599,7 @@ def main(settings: Questions) -> None:
     }
     write_json(folder / "questions.json", found)
     for name, figure in (("w", w_figure(found["w"])), ("guidance", guidance_figure(found["guidance"]))):
-        figure.savefig(folder / f"questions-{name}.png", dpi=110)
+        write_png(folder / f"questions-{name}.png", figure.savefig, dpi=110)
     print(section(found, "."))
 
 

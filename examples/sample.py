@@ -15,18 +15,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from models import SiT
 from training import Field, sample_ode, sample_sde
-from training.checkpoint import Checkpoint
-from training.config import ODEConfig, SDEConfig, run_script
+from training.checkpoint import Checkpoint, run_of
+from training.config import ODEConfig, SamplingConfig, SDEConfig, run_script
 from training.decoder import Decoder
 from training.fields import unwrapped
 from training.figures import COLUMNS, name_of, sample_grid, trajectory_figure
+from training.files import write_png
 from training.fingerprint import class_names
 from training.generate import as_sampled, draw, initial_noise, labels_of
 from training.images import to_unit_range
@@ -34,12 +34,16 @@ from training.latents import Latents
 from training.precision import products, require_tf32
 from training.samplers import default_ode_method
 from training.settings import one_of
+from training.shards import write_arrays
 from training.trained import SAMPLERS, Drawing, identity
+
+ROWS, ALONE = 8, 100
+"""Samples in a picture: of each class, and where there is one class only."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pictures(Drawing):
-    """The samples to draw; their number, and the sampler, are in ``sampling``.
+    """The samples to draw: those that the picture shows, or ``sampling.num_samples``; the samplers are in ``sampling``.
 
     Args:
         output: Folder to write to; null is that of the run.
@@ -68,10 +72,12 @@ class Pictures(Drawing):
 
 def main(config: Pictures) -> None:
     """Draw, and write samples, grids and trajectories."""
-    folder, settings, device = Path(config.output or config.run), config.sampling, config.torch_device()
+    folder, settings = Path(config.output or run_of(config.run) or config.run), config.sampling
+    device = config.torch_device()
     require_tf32(config.precision, device, "precision")
     checkpoint, field = config.checkpoint(), as_sampled(config.field(device), settings)
     model = cast(SiT, unwrapped(field.model))
+    settings = as_shown(settings, model.num_classes)
     decode = Decoder(config, model.input_shape, device).images
     real = None if checkpoint is None else real_examples(config, decode)
     known = {} if checkpoint is None or not model.num_classes else checkpoint.meta.get("data", {})  # not in older runs
@@ -94,24 +100,38 @@ def main(config: Pictures) -> None:
                 "seed": settings.seed,
                 "path": field.path.to_text(),
             }
-            np.savez(folder / f"samples_{kind}.npz", samples=samples, labels=labels, about=json.dumps(about))
+            arrays = {"samples": samples, "labels": labels, "about": json.dumps(about)}
+            write_arrays(folder / f"samples_{kind}.npz", arrays)
             shown = first_of_each(labels)
             figure = sample_grid(decode(samples[shown]), labels[shown], f"Samples: {sampler}", real=real, names=names)
-            figure.savefig(folder / f"samples_{kind}.png")
+            write_png(folder / f"samples_{kind}.png", figure.savefig)
             seen = "all" if len(shown) == len(samples) else len(shown)
             print(
                 f"{len(samples)} samples by {sampler}, {of}: {folder}/samples_{kind}.npz, "
                 f"{seen} of them in samples_{kind}.png"
             )
         if others := [sampler for sampler in config.samplers().values() if not sampler.official]:
-            trajectory(field, others, config, decode, names).savefig(folder / "trajectory.png")
+            write_png(folder / "trajectory.png", trajectory(field, others, config, decode, names).savefig)
             print(f"the same noise from t = 0 to t = 1: {folder}/trajectory.png")
 
 
-def first_of_each(labels: Tensor, rows: int = 8, classes: int = COLUMNS, alone: int = 100) -> list[int]:
+def as_shown(settings: SamplingConfig, num_classes: int) -> SamplingConfig:
+    """The settings of as many samples as a picture shows, of the classes that it shows, unless they have a number."""
+    if settings.num_samples is not None:
+        return settings
+    labels_of(settings, num_classes, ())  # refuses classes that the network does not have
+    if settings.classes == "random":
+        return dataclasses.replace(settings, num_samples=ROWS * COLUMNS)
+    asked = range(max(1, num_classes)) if settings.classes == "balanced" else settings.classes
+    shown = tuple(sorted({*asked})[:COLUMNS])
+    settings = dataclasses.replace(settings, num_samples=ROWS * len(shown) if len(shown) > 1 else ALONE)
+    return dataclasses.replace(settings, classes=shown) if num_classes else settings
+
+
+def first_of_each(labels: Tensor, rows: int = ROWS, classes: int = COLUMNS) -> list[int]:
     """The samples to show: the first ones of each of the first classes, or more if there is one class only."""
     shown = sorted(set(labels.tolist()))[:classes]
-    rows = rows if len(shown) > 1 else alone
+    rows = rows if len(shown) > 1 else ALONE
     return [index for label in shown for index in (labels == label).nonzero()[:rows, 0].tolist()]
 
 

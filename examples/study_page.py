@@ -23,7 +23,7 @@ from scipy.special import stdtrit
 from examples.questions import guidance_figure as guidance_of_mixture
 from examples.questions import section, table, w_figure
 from training.figures import COLORS, FAINT, INK, style_axes
-from training.files import write_text
+from training.files import write_png, write_text
 
 LEVEL: Final = 0.95
 IMAGES: Final = "images"
@@ -94,10 +94,11 @@ def write_page(folder: Path, page: Path) -> None:
     if (results := folder / "results").exists():
         figures["samples"] = samples_figure(results)
     for name, figure in figures.items():
-        figure.savefig(images / f"study-{name}.png", dpi=110)
+        write_png(images / f"study-{name}.png", figure.savefig, dpi=110)
     if questions is not None:
-        w_figure(questions["w"]).savefig(images / "questions-w.png", dpi=110)
-        guidance_of_mixture(questions["guidance"]).savefig(images / "questions-guidance.png", dpi=110)
+        write_png(images / "questions-w.png", w_figure(questions["w"]).savefig, dpi=110)
+        guidance = guidance_of_mixture(questions["guidance"])
+        write_png(images / "questions-guidance.png", guidance.savefig, dpi=110)
     write_text(page, text(folder))
 
 

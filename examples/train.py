@@ -12,6 +12,7 @@ from pathlib import Path
 from interpolants import diffusion
 from training.config import Config, run_script
 from training.figures import loss_figure, path_figure
+from training.files import write_png
 from training.processes import leave
 from training.record import read_log
 from training.trainer import Trainer
@@ -26,8 +27,8 @@ def main(config: Config) -> None:
         return
     run = Path(config.run)
     ws = {name.replace("_", " "): choice() for name, choice in diffusion.CHOICES.items()}
-    path_figure(trainer.loss.path, ws).savefig(run / "path.png", dpi=150)
-    loss_figure(read_log(trainer.metrics_file)).savefig(run / "loss.png", dpi=150)
+    write_png(run / "path.png", path_figure(trainer.loss.path, ws).savefig, dpi=150)
+    write_png(run / "loss.png", loss_figure(read_log(trainer.metrics_file)).savefig, dpi=150)
     print(f"trained {trainer.step} steps in {trainer.seconds:.0f} s; see {run}/loss.png and {run}/path.png")
 
 

@@ -116,12 +116,20 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(prog, description=description, epilog=examples, formatter_class=layout, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
-        hint = f"See: {self.prog} --help."
-        if found := re.search(r"unrecognized arguments: (--[\w-]+)", message):
-            flags = [flag for flag in self._option_string_actions if flag.startswith("--")]
-            message = f"there is no option {found[1]}"
-            hint = f"Nearest: {difflib.get_close_matches(found[1], flags, n=1, cutoff=0.0)[0]}."
-        sys.exit(_fail(f"{message}. {hint}"))
+        if found := re.search("unrecognized arguments: (.*)", message):
+            words = found[1].split()
+            unknown = [word.partition("=")[0] for word in words if word.startswith("-")]
+            said = [f"there is no option {flag}.{self._nearest(flag)}" for flag in unknown]
+            message = " ".join(said) or f"at most alpha and sigma may be given, got {' '.join(words)} too."
+        elif "are required: alpha" in message:
+            message = "alpha must be given, got nothing. Add alpha and sigma, or the name of a path."
+        else:
+            message = f"{message}."
+        sys.exit(_fail(f"{message} See: {self.prog} --help."))
+
+    def _nearest(self, flag: str) -> str:
+        near = difflib.get_close_matches(flag, self._option_string_actions, n=1)
+        return f" Nearest: {near[0]}." if near else ""
 
 
 def _fail(message: str) -> int:

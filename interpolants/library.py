@@ -18,7 +18,7 @@ import sympy as sp
 
 from interpolants import effort, enclosure
 from interpolants.conditions import positive, undecided
-from interpolants.expression import ExpressionLike, check_names, exact, t, to_expr
+from interpolants.expression import CONSTANTS, ExpressionLike, check_names, exact, t, to_expr
 from interpolants.limits import limit
 from interpolants.path import Path
 from interpolants.pieces import KINKS, derivative, modulus
@@ -305,8 +305,10 @@ def from_texts(alpha: str, sigma: str | None, parameters: Mapping[str, float], w
     Raises:
         ValueError: If they state none; says why.
     """
-    if sigma is None and not alpha.isidentifier():
+    if sigma is None and (alpha in {str(t), *CONSTANTS} or not alpha.isidentifier()):
         raise ValueError(f"sigma: must be given after alpha = {alpha!r}, such as 1-t.")
+    if sigma is not None and alpha in LIBRARY:
+        raise ValueError(f"sigma: must be left out with alpha = {alpha!r}, the name of a path, got {sigma!r}.")
     if sigma is None and parameters:
         raise ValueError(f"{where}: must not be given with a path of the library, got {', '.join(parameters)}.")
     check_names(parameters, where)

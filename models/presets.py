@@ -93,7 +93,8 @@ def create_model(
         num_classes: Number of classes without the null class; 0 for an unconditional model.
         class_dropout: Probability that training mode replaces a label by the null class.
         learn_sigma: Double the channels of the last layer, as in the released checkpoints.
-        condition_dim: Length of vectors that condition it in place of classes; see SiT.
+        condition_dim: Length of vectors that condition it in place of classes; see SiT. For training in Python: no data
+            of the command line have vectors.
         style: rope, swiglu, rms_norm or qk_norm, each True or False, in place of the preset's; see blocks.Style.
 
     Raises:

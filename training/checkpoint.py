@@ -40,6 +40,7 @@ from training.sharding import part, whole
 
 FORMAT: Final = 2
 JSON_FILE: Final = "checkpoint.json"
+CHECKPOINTS: Final = "checkpoints"
 UNFINISHED: Final = ".unfinished-"
 
 
@@ -212,7 +213,7 @@ def write(run: str | Path, contents: Snapshot, *, keep: int = 2, keep_every: int
     Raises:
         OSError: If the disk is full or the folder cannot be written. The checkpoints before it are as they were.
     """
-    folder = Path(run) / "checkpoints" / f"step-{contents.step:08d}"
+    folder = Path(run) / CHECKPOINTS / f"step-{contents.step:08d}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(UNFINISHED + folder.name)
     shutil.rmtree(temporary, ignore_errors=True)
@@ -335,6 +336,13 @@ def load_field(
     return find(source).field(weights=weights, guidance_scale=guidance_scale, device=device)
 
 
+def run_of(place: str | Path) -> Path | None:
+    """The run with checkpoints that a folder is, or that a folder or a file in its checkpoints belongs to, if any."""
+    place = Path(place)
+    inside = [folder.parent for folder in (place, *place.parents) if folder.name == CHECKPOINTS]
+    return next((run for run in (place, *inside) if any((run / CHECKPOINTS).glob(f"step-*/{JSON_FILE}"))), None)
+
+
 def find(source: str | Path) -> Checkpoint:
     """The checkpoint at ``source``: its folder, or a run, of which the newest valid one is taken.
 
@@ -342,8 +350,10 @@ def find(source: str | Path) -> Checkpoint:
         CheckpointError: If there is none.
     """
     source = Path(source)
-    checkpoint = load_checkpoint(source) if source.name.startswith("step-") else latest(source)
+    checkpoint = load_checkpoint(source) if source.name.startswith("step-") else latest(run_of(source) or source)
     if checkpoint is None:
+        if source.is_file():
+            raise CheckpointError(f"{source}: a run must be a folder, got a file. Official weights are --pretrained.")
         raise CheckpointError(f"{source}: there is no checkpoint. Train first: sit train, or examples/train.py.")
     return checkpoint
 
@@ -401,7 +411,7 @@ def different_settings(
 
 def _folders(run: str | Path) -> list[Path]:
     """Oldest first."""
-    return sorted((Path(run) / "checkpoints").glob("step-" + "[0-9]" * 8))
+    return sorted((Path(run) / CHECKPOINTS).glob("step-" + "[0-9]" * 8))
 
 
 def _delete(folder: Path) -> None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 import os
-import re
 import sys
 import typing
 import warnings
@@ -29,7 +27,7 @@ from interpolants.time_grid import CHOICES as GRIDS
 from interpolants.weights import CHOICES as WEIGHTS
 from models import PRESETS
 from training import multistep
-from training.checkpoint import flat
+from training.checkpoint import run_of
 from training.coupling import CHOICES as COUPLINGS
 from training.data import NAMES, Digits, HubImages, ImageFolder, Images, Source
 from training.ema import WIDEST
@@ -37,6 +35,7 @@ from training.environment import CONFIG_FILE
 from training.fields import require_data_at_one
 from training.guidance import Guidance
 from training.latents import NORMALIZATIONS, Latents
+from training.mistakes import explained
 from training.objectives import InterpolantLoss
 from training.odeint import MAX_CALLS
 from training.official import METHODS as OFFICIAL
@@ -439,7 +438,7 @@ class SamplingConfig:
     """What to sample from the trained network.
 
     Args:
-        num_samples: Number of samples, of all classes together.
+        num_samples: Number of samples, of all classes together. Null is 1000; for ``sit sample``, those that it shows.
         batch_size: Samples at a time. It changes the samples by rounding only, except for dopri8, fehlberg2,
             adaptive_heun, scipy_solver and official adaptive methods, which choose their steps for the whole batch.
         seed: Seed of the noise at t = 0, of the noise of the SDE, and of random classes.
@@ -452,7 +451,7 @@ class SamplingConfig:
         sde: The SDE sampler.
     """
 
-    num_samples: int = 1000
+    num_samples: int | None = None
     batch_size: int = 500
     seed: int = 0
     path: str | PathText | None = such_as(LIBRARY, None)  # noqa: RUF009 - a dataclasses.field
@@ -464,7 +463,8 @@ class SamplingConfig:
     sde: SDEConfig = field(default_factory=SDEConfig)
 
     def __post_init__(self) -> None:
-        _require(self.num_samples >= 2, "sampling.num_samples", "at least 2", self.num_samples)
+        count = self.num_samples
+        _require(count is None or count >= 2, "sampling.num_samples", "at least 2, or null", count)
         _require(self.batch_size >= 1, "sampling.batch_size", "at least 1", self.batch_size)
         _require(self.seed >= 0, "sampling.seed", "at least 0", self.seed)
         none = " (for none, set sampling.guidance_scale to 0)"
@@ -473,6 +473,11 @@ class SamplingConfig:
         self.guidance()
         if self.path is not None:
             require_data_at_one(path_of(self.path), "config: sampling.path")
+
+    @property
+    def count(self) -> int:
+        """Number of samples."""
+        return 1000 if self.num_samples is None else self.num_samples
 
     def guidance(self) -> Guidance:
         """How the network is guided."""
@@ -606,7 +611,7 @@ def read_config(
     try:
         parsed = parser.parse_args(arguments)
     except (ArgumentError, ValueError, TypeError) as error:
-        raise ValueError(_one_line(str(error), list(flat(parser.get_defaults().as_dict())))) from None
+        raise ValueError(explained(str(error), parser, kind, arguments)) from None
     for name, group in typing.get_type_hints(kind).items():
         if dataclasses.is_dataclass(group) and not isinstance(parsed[name], jsonargparse.Namespace):
             raise ValueError(f"config: {name} must be a group of settings, got {parsed[name]!r}.")
@@ -651,80 +656,11 @@ def _of_run(arguments: Sequence[str]) -> list[str]:
     words = [word for argument in arguments for word in argument.split("=", 1)]
     if "--config" in words or "--run" not in words[:-1]:
         return []
-    file = Path(words[words.index("--run") + 1]).expanduser() / CONFIG_FILE
+    given = Path(words[words.index("--run") + 1]).expanduser()
+    file = (run_of(given) or given) / CONFIG_FILE
     return ["--config", str(file)] if file.exists() else []
 
 
 def _require(holds: bool, name: str, contract: str, value: object) -> None:
     if not holds:
         raise ValueError(f"config: {name} must be {contract}, got {value!r}.")
-
-
-HABITS: Final[dict[str, str]] = {
-    "lr": "training.learning_rate", "data-path": "data.source", "data-dir": "data.source",
-    "batch-size": "data.batch_size", "global-batch-size": "data.batch_size", "num-workers": "data.workers",
-    "image-size": "model.input_size", "resolution": "model.input_size", "num-classes": "model.num_classes",
-    "epochs": "training.steps", "max-steps": "training.steps", "results-dir": "run", "output-dir": "run",
-    "global-seed": "seed", "ckpt-every": "training.checkpoint_every", "log-every": "log.every",
-    "sample-every": "log.samples_every", "cfg-scale": "sampling.guidance_scale", "wandb": "log.wandb",
-    "guidance-scale": "sampling.guidance_scale", "num-fid-samples": "sampling.num_samples",
-    "num-sampling-steps": "sampling.ode.num_steps & sampling.sde.num_steps",
-    "sampling-method": "sampling.ode.method & sampling.sde.method", "atol": "sampling.ode.atol",
-    "rtol": "sampling.ode.rtol", "diffusion-form": "sampling.sde.w", "diffusion-norm": "sampling.sde.w",
-    "last-step": "sampling.sde.last_step", "last-step-size": "sampling.sde.interval", "path-type": "path",
-    "change-path": "sampling.path",
-    "loss-weight": "space & weight", "train-eps": "time.interval",
-    "sample-eps": "sampling.ode.interval & sampling.sde.interval", "weight-decay": "training.weight_decay",
-    "mixed-precision": "training.precision", "tf32": "precision, training.precision",
-    "no-tf32": "precision, training.precision", "ckpt": "pretrained, init", "sample-dir": "output",
-    "per-proc-batch-size": "sampling.batch_size",
-}  # fmt: skip
-"""Flags elsewhere, with dashes between words, and the settings that they mean. Commas separate alternatives, of which
-the first that the script has is named; & joins settings that are all named."""
-FIXES: Final = {
-    "epochs": "Steps are epochs times images over data.batch_size.",
-    "tf32": "Set it to tf32.",
-    "no-tf32": "Set it to float32.",
-    "diffusion-norm": "The norm is its argument: sigma(0.5).",
-    "last-step-size": "For a last step of 0.04, end it at 0.96: [0, 0.96].",
-}
-"""How to translate the value, where the name is not enough."""
-COMMANDS: Final = {"reverse": "sit reverse", "likelihood": "sit likelihood"}
-"""Flags elsewhere that are commands here."""
-
-
-def _one_line(message: str, keys: list[str]) -> str:
-    """A parser's message on one line, with the nearest valid key where one is unknown."""
-    message = " ".join(message.split())
-    if found := re.search(r"Importing '(.*?)' is not allowed", message):
-        return f"config: no setting may name code, got {found[1]!r}. Nothing that a configuration names is imported."
-    if found := re.search(r'Parser key "((?:sampling\.)?path)"', message):
-        contract = "the name of a path, or a mapping with alpha and sigma as text and nothing else"
-        return f"config: {found[1]} must be {contract}."
-    if found := re.search(r"unrecognized arguments: ([^-\s]\S*)", message):
-        word = found[1]
-        fix = f"Say --sampler {word.lower()}." if word in ("ODE", "SDE") else "Each setting is --name value."
-        return f"config: arguments must begin with --, got {word!r}. {fix}"
-    for unknown in (r"unrecognized arguments: --([\w.-]+)", r"Option '([\w.-]+)' is not accepted"):
-        if found := re.search(unknown, message):
-            return _unknown(found[1], keys)
-    if found := re.search(r"Group '([\w.]+)' does not accept option '([\w.-]+)'", message):
-        return _unknown(f"{found[1]}.{found[2]}", keys)
-    if found := re.search(r"""Parser key "([\w.]+)": Unable to load config ["'](.*?)["']""", message):
-        first = next(key for key in keys if key.startswith(f"{found[1]}."))
-        return f"config: {found[1]} is a group of settings, got {found[2]!r}. Did you mean --{first} {found[2]}?"
-    if found := re.search(r'Parser key "([\w.]+)": Expected a <class \'int\'>. Got value: None', message):
-        return f"config: {found[1]} must be an integer, got null. 0 is none."
-    return f"config: {message}"
-
-
-def _unknown(key: str, keys: list[str]) -> str:
-    habit = key.rpartition(".")[2].replace("_", "-")
-    for names in HABITS.get(habit, "").split(", "):
-        if {*(meant := names.split(" & "))} <= {*keys}:
-            called, fix = " or ".join(map(repr, meant)), f" {FIXES[habit]}" if habit in FIXES else ""
-            return f"config: there is no setting {key!r}. It is called {called}.{fix}"
-    if key in COMMANDS:
-        return f"config: there is no setting {key!r}. It is a command: {COMMANDS[key]}."
-    near = difflib.get_close_matches(key.replace("-", "_"), keys, n=1, cutoff=0.0)
-    return f"config: there is no setting {key!r}. Nearest: {near[0]!r}."

@@ -19,7 +19,7 @@ import torch
 import yaml
 
 import interpolants
-from training.files import write_text
+from training.files import write_file, write_text
 from training.processes import Processes
 
 CONFIG_FILE: Final = "config.yaml"
@@ -78,7 +78,7 @@ def _git_facts(folder: Path, code: Path) -> dict[str, Any]:
     diff = _git(code, "diff", "--no-color", "--no-ext-diff", "--binary", "HEAD") or b""
     name = f"git-{found[:7]}-{hashlib.sha256(diff).hexdigest()[:7]}.diff" if diff else None
     if name is not None:
-        (folder / name).write_bytes(diff)
+        write_file(folder / name, lambda stream: stream.write(diff))
     unknown = _git(code, "ls-files", "-z", "--others", "--exclude-standard", "--full-name", ":/*.py") or b""
     return {"commit": found, "dirty": bool(diff), "diff": name, "untracked": os.fsdecode(unknown).split("\0")[:-1]}
 

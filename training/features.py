@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+import re
+import textwrap
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -164,7 +168,8 @@ def torch_script(file: Path, device: torch.device | str = "cpu") -> Extractor:
     weight = network.output.weight if hasattr(network, "output") else None
 
     def outputs(images: Tensor) -> dict[str, Tensor]:
-        found = {"pool": network(images, **flags)}
+        with _of_user(str(file), _takes(images)):
+            found = {"pool": network(images, **flags)}
         if weight is not None:
             found["probabilities"] = (found["pool"].flatten(1) @ weight.T).softmax(1)
         if "mixed_6" in layers:
@@ -202,24 +207,47 @@ def function(name: str) -> Extractor:
     if it has one, names the space of the features, one of SPACES.
 
     Raises:
-        ValueError: If there is no such function.
+        ValueError: If there is no such function, its code raises an error, or nothing says what its features depend on.
         TypeError: If it is no function.
     """
     module_name, _, attribute = name.partition(":")
-    try:
+    with _of_user(name, "be module:function that can be imported"):
         module = importlib.import_module(module_name)
         call = getattr(module, attribute)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"extractor: {name!r} must be module:function, and cannot be loaded: {error}.") from error
     if not callable(call):
         raise TypeError(f"extractor: {name!r} must be module:function, got {type(call).__name__}.")
+    file, digest = getattr(module, "__file__", None), getattr(call, "sha256", None)
+    if file is None and digest is None:
+        raise ValueError(f"extractor {name}: must have an attribute sha256, as its module has no file, got none.")
 
     def outputs(images: Tensor) -> Mapping[str, Tensor]:
-        found = call(images)
+        with _of_user(name, _takes(images)):
+            found = call(images)
         return found if isinstance(found, Mapping) else {"pool": found}
 
-    digest = getattr(call, "sha256", None) or sha256(Path(str(module.__file__)))
-    return Extractor(name, digest, outputs, getattr(call, "space", None))
+    return Extractor(name, digest or sha256(Path(str(file))), outputs, getattr(call, "space", None))
+
+
+@contextmanager
+def _of_user(name: str, contract: str) -> Iterator[None]:
+    """An error that the user's code raises says in which extractor, what was asked of it, and where."""
+    try:
+        yield
+    except Exception as error:  # his code may raise anything
+        frames = traceback.extract_tb(error.__traceback__)
+        others = re.compile("|".join(["site-packages", "^<", *map(re.escape, (__file__, str(importlib.__file__)))]))
+        places = [f"{each.filename}, line {each.lineno}: " for each in frames if not others.search(each.filename)]
+        reason = str(error).strip()
+        if "TorchScript interpreter" in reason:  # whose stack comes first
+            reason = reason.splitlines()[-1]
+        raise ValueError(
+            f"extractor {name}: must {contract}, got {type(error).__name__}: "
+            f"{''.join(places[-1:])}{textwrap.shorten(reason, 300)}"
+        ) from error
+
+
+def _takes(images: Tensor) -> str:
+    return f"take {str(images.dtype).removeprefix('torch.')} images of shape {tuple(images.shape)}"
 
 
 def _digits() -> Extractor:

@@ -33,6 +33,17 @@ def write_text(file: Path, text: str) -> None:
     write_file(file, lambda stream: stream.write(as_utf8(text)))
 
 
+def write_png(file: Path, save: Callable[..., object], **options: object) -> None:
+    """The same for a picture.
+
+    Args:
+        file: See write_file.
+        save: ``Figure.savefig`` of matplotlib or ``Image.save`` of Pillow.
+        options: More of its arguments, such as dpi.
+    """
+    write_file(file, lambda stream: save(stream, format="png", **options))
+
+
 def as_utf8(text: str) -> bytes:
     """The text in UTF-8. Names of files may be any bytes: those that are no text are written as escapes."""
     return text.encode(errors="backslashreplace")

@@ -41,7 +41,7 @@ def draw(field: Field, sampler: ODEConfig | SDEConfig, settings: SamplingConfig)
     Raises:
         ValueError, FloatingPointError: See ``draw_some``.
     """
-    count, size = settings.num_samples, settings.batch_size
+    count, size = settings.count, settings.batch_size
     batches = [range(start, min(start + size, count)) for start in range(0, count, size)]
     samples, labels = [], []
     with side_progress(total=count, desc=str(sampler), unit="sample") as bar:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import textwrap
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from huggingface_hub import HfApi, snapshot_download
 import interpolants
 from models import SiT
 from models.hub import WEIGHTS
+from training.files import write_text
 
 FORMAT: Final = 1
 PATH_FILE: Final = "path.json"
@@ -45,13 +47,13 @@ def save(
         "sha256": sha256(folder / WEIGHTS),
         "version": interpolants.__version__,
     }
-    (folder / PATH_FILE).write_text(json.dumps(meta, indent=2) + "\n")
+    write_text(folder / PATH_FILE, json.dumps(meta, indent=2) + "\n")
 
 
 def load(name: str | os.PathLike[str], **download: Any) -> tuple[SiT, interpolants.Path, str]:
     """The network, its path and its prediction; see Field.from_pretrained."""
     where = "Field.from_pretrained"
-    folder = Path(name) if os.path.isdir(name) else Path(snapshot_download(str(name), **download))
+    folder = Path(name) if os.path.isdir(name) else _downloaded(str(name), where, **download)
     try:
         meta = json.loads((folder / PATH_FILE).read_text())
     except FileNotFoundError:
@@ -70,6 +72,20 @@ def load(name: str | os.PathLike[str], **download: Any) -> tuple[SiT, interpolan
             "if these are its weights."
         )
     return SiT.from_pretrained(folder), interpolants.Path.from_text(meta["path"]), meta["prediction"]
+
+
+def _downloaded(name: str, where: str, **download: Any) -> Path:
+    """The folder of a repository.
+
+    Raises:
+        FileNotFoundError: If it cannot be reached.
+    """
+    try:
+        return Path(snapshot_download(name, **download))
+    except (OSError, ValueError) as error:  # ValueError if it cannot be the name of a repository
+        reason = textwrap.shorten(str(error), 200)
+        contract = "a folder that is there, or a repository of the hub that can be reached"
+        raise FileNotFoundError(f"{where}: name must be {contract}, got {name!r}: {reason}") from error
 
 
 def is_path(found: interpolants.Path, path: interpolants.Path) -> bool:

@@ -10,7 +10,7 @@ from typing import Final, cast
 import interpolants
 from models import SiT, load_official
 from training import hub
-from training.checkpoint import find
+from training.checkpoint import find, run_of
 
 OFFICIAL: Final = (".pt", ".pth", ".ckpt", ".bin")
 """Suffixes of files of weights; a name on the hub has none of them."""
@@ -28,6 +28,7 @@ def load_pretrained(
     *,
     input_size: Sequence[int] | None = None,
     use_ema: bool = True,
+    name: str = "pretrained",
 ) -> tuple[SiT, interpolants.Path, str]:
     """A network, its path and its prediction.
 
@@ -37,16 +38,20 @@ def load_pretrained(
         path, prediction: Path and prediction of an official file.
         input_size: Height and width of the data of an official file; None is a square.
         use_ema: Whether to take the averaged weights of an official training checkpoint, not the weights themselves.
+        name: Name of the source in errors.
 
     Raises:
         OSError: If there is no such source.
-        ValueError: If it does not hold a network.
+        ValueError: If it does not hold a network, or belongs to a run, whose path and prediction it does not know.
     """
+    if (run := run_of(source)) is not None:
+        flag = "--run" if name == "pretrained" else f"--{name}"
+        raise ValueError(f"{name}: must not be in a run, got {source!r}. The newest weights of it are {flag} {run}.")
     if not is_official(source):
         return hub.load(source)
     if not Path(source).is_file():
         raise FileNotFoundError(
-            f"pretrained: {source!r} must be a file, and there is none. Download official weights from the authors' "
+            f"{name}: must be a file that is there, got {source!r}. Download official weights from the authors' "
             "own page."
         )
     return load_official(source, input_size=input_size, use_ema=use_ema), path, prediction
@@ -71,7 +76,7 @@ def load_initial(model: SiT, source: str, path: interpolants.Path, prediction: s
         found, trained_for = cast(SiT, field.model), (field.path, field.prediction)
     else:
         size = model.input_shape[1:]
-        found, its_path, its_prediction = load_pretrained(source, path, prediction, input_size=size)
+        found, its_path, its_prediction = load_pretrained(source, path, prediction, input_size=size, name="init")
         trained_for = its_path, its_prediction
     if trained_for != (path, prediction):
         warnings.warn(

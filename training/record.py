@@ -28,7 +28,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from training.environment import now, write_facts
-from training.files import append_text, named, write_text
+from training.files import append_text, named, write_png, write_text
 from training.images import decode
 from training.processes import Processes
 from training.progress import SECONDS
@@ -224,7 +224,7 @@ class _Files:
     def image(self, name: str, step: int, picture: Picture) -> None:
         folder = self.run / name
         folder.mkdir(exist_ok=True)
-        Image.fromarray(picture).save(folder / f"step-{step:08d}.png")
+        write_png(folder / f"step-{step:08d}.png", Image.fromarray(picture).save)
 
     def close(self, *, failed: bool) -> None:
         with named(self._file):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,10 +13,10 @@ import torch
 from torch import Tensor
 
 from training.features import Extractor, FeatureSet, extract
-from training.files import write_file
 from training.hub import sha256
 from training.image_sets import ARRAY, ImageSet, keys, reading_npz
 from training.moments import Gaussian
+from training.shards import write_arrays
 
 MOMENTS: Final = {"pool": ("mu", "sigma", "n"), "spatial": ("mu_s", "sigma_s", "n_s")}
 """Keys of mean, covariance and number, the first two as in the references of ADM (and of pytorch-fid)."""
@@ -33,7 +34,7 @@ def save(file: Path, features: FeatureSet) -> None:
         contents |= {} if gaussian.count is None else {count: gaussian.count}
     contents |= {f"rows_{name}": rows.numpy() for name, rows in features.rows.items()}
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_file(file, lambda stream: np.savez(stream, **contents))
+    write_arrays(file, contents)
 
 
 def load(file: Path) -> FeatureSet:
@@ -77,7 +78,7 @@ def cached(extractor: Extractor, images: ImageSet, folder: Path, *, keep: int, *
     made_from = f"{FORMAT} {images.digest} {extractor.name} {extractor.sha256} {keep}"
     file = folder / f"{hashlib.sha256(made_from.encode()).hexdigest()[:32]}.npz"
     if file.exists():
-        return load(file)
+        return dataclasses.replace(load(file), source=images.name)  # which may lie elsewhere now, or in two places
     features = extract(extractor, images, keep=keep, **options)
     save(file, features)
     return features

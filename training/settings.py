@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple
 import jsonargparse
 
 METAVARS: Final = {str: "TEXT", int: "INTEGER", float: "NUMBER", bool: "{true,false}"}
+CONTRACTS: Final = {str: "text", int: "an integer", float: "a number", bool: "true or false", type(None): "null"}
 WIDEST: Final = 40
 """Characters of the choices that stand for a value; if there are more, its text says them."""
 EXIT_CODES: Final = "exit codes: 0 done; 2 wrong input or a missing file; 130 interrupted"
@@ -70,10 +71,11 @@ def require_choices(settings: Any, group: str = "") -> None:
 
 
 class Setting(NamedTuple):
-    """What may follow a flag: what stands for it in help, and all of it that is words."""
+    """What may follow a flag: what stands for it in help, all of it that is words, and what errors say that it is."""
 
     metavar: str
     values: tuple[str, ...]
+    contract: str
 
 
 def settings_of(kind: type, group: str = "") -> Iterator[tuple[str, Setting]]:
@@ -112,7 +114,16 @@ def _setting(field: dataclasses.Field[Any], members: tuple[Any, ...]) -> Setting
         metavar = next(name for kind, name in METAVARS.items() if kind in (*members, *tuples))
         if tuples and str not in members:
             metavar = f"[{metavar},...]"
-    return Setting(metavar, (*words, *field.metadata.get("known", ()), *null))
+    contract = " or ".join(_contract(member) for member in members)
+    return Setting(metavar, (*words, *field.metadata.get("known", ()), *null), contract)
+
+
+def _contract(kind: Any) -> str:
+    """One type in words, such as "a number"; that of a list by what is written for it."""
+    if typing.get_origin(kind) is not tuple:
+        return CONTRACTS.get(kind, "a mapping")
+    each = ["..." if member is Ellipsis else METAVARS[member] for member in typing.get_args(kind)]
+    return f"a list [{', '.join(each)}]"
 
 
 def make_parser(kind: type, about: str = "") -> jsonargparse.ArgumentParser:
@@ -144,7 +155,7 @@ def _parser(kind: type, about: str, prog: str) -> jsonargparse.ArgumentParser:
     known = dict(settings_of(kind))
     for action in parser._actions:
         if action.dest in known:
-            action.metavar, values = known[action.dest]
+            action.metavar, values, _ = known[action.dest]
             action.help = _help(action, values)
             if "true" in values:  # the flag alone means true
                 action.nargs, action.const = "?", True

@@ -194,6 +194,11 @@ def write_array(file: Path, array: NDArray[Any]) -> None:
     write_file(file, lambda stream: np.save(stream, array, allow_pickle=False))
 
 
+def write_arrays(file: Path, arrays: Mapping[str, Any]) -> None:
+    """An ``.npz`` of several, whole or not at all."""
+    write_file(file, lambda stream: np.savez(stream, **arrays))
+
+
 def require_equal_settings(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Raise ValueError, with what differs, unless what is in a folder was begun with the same settings.
 

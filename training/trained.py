@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from models import SiT
-from training.checkpoint import Checkpoint, CheckpointError, find
+from training.checkpoint import Checkpoint, CheckpointError, find, run_of
 from training.config import Config
 from training.data import PARTS, Source
 from training.fields import Field, unwrapped
@@ -44,6 +44,9 @@ class Trained(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if is_official(self.weights) or run_of(self.weights) is not None:
+            contract = "the name of an average, or model; a file of weights is --pretrained, a run is --run"
+            raise ValueError(f"config: weights must be {contract}, got {self.weights!r}.")
         if self.pretrained is None or self.weights == "ema":
             return
         if not is_official(self.pretrained):
@@ -60,13 +63,22 @@ class Trained(Config):
         return checkpoint
 
     def field(self, device: torch.device) -> Field:
-        """The network on its path, unguided; for a run, that of the newest checkpoint."""
+        """The network on its path, unguided; for a run, that of the newest checkpoint.
+
+        Raises:
+            ValueError: If it is conditioned by vectors, which no source of data has.
+        """
         if (checkpoint := self.checkpoint()) is not None:
             return checkpoint.field(weights=self.weights, device=device)
         assert self.pretrained is not None
         model, path, prediction = load_pretrained(
             self.pretrained, self.interpolant(), self.prediction, use_ema=self.weights == "ema"
         )
+        if model.config.condition_dim:
+            raise ValueError(
+                "config: pretrained must be a network with classes or without conditions, got one of vectors of length "
+                f"{model.config.condition_dim}. Sample from it in Python: docs/howto/own-network.md, vectors."
+            )
         return Field(model.to(device), path, prediction)
 
 

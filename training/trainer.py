@@ -84,6 +84,8 @@ class Trainer:
 
     def __init__(self, config: Config) -> None:
         self.config, self.run = config, Path(config.run)
+        if (run := checkpoint.run_of(self.run)) not in (None, self.run):
+            raise ValueError(f"config: run must be no folder in another run, got {config.run!r}. Set it to {run}.")
         self.processes = join(config.torch_device())
         self.device = self.processes.device
         require_tf32(config.training.precision, self.device, "training.precision")

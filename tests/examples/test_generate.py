@@ -323,7 +323,11 @@ def test_pictures_of_an_official_file_need_no_run(official, tmp_path, monkeypatc
 @pytest.mark.parametrize(
     ("script", "others", "message"),
     [
-        ("generate.py", ("--pretrained=SiT-XL-2-256x256.pt",), "'SiT-XL-2-256x256.pt' must be a file, and there is no"),
+        (
+            "generate.py",
+            ("--pretrained=SiT-XL-2-256x256.pt",),
+            "pretrained: must be a file that is there, got 'SiT-",
+        ),
         ("generate.py", ("--pretrained={official}", "--weights=ema-0.9"), "weights must be ema or model for an offici"),
         ("generate.py", ("--pretrained={official}", "--precision=tf32"), "config: precision must be float32 or bfloat"),
         ("sample.py", ("--pretrained={official}", "--output=null"), "output must be set with pretrained, got null."),

@@ -211,7 +211,9 @@ def test_other_weights_are_other_settings(here, images, encoded, tmp_path, capsy
 
 def test_settings_are_required(capsys):
     assert call("encode_latents.py") == 2
-    assert capsys.readouterr().err == "error: config: the following arguments are required: source, output\n"
+    said = capsys.readouterr().err
+    assert said.startswith("error: config: source and output must be set, got nothing. Add --source TEXT (Folder of im")
+    assert said.endswith("; --output TEXT (Folder that the latents are written to).\n")
 
 
 # Decoding

@@ -1,5 +1,6 @@
 """The scripts as a user runs them, on a network of one token an image, and what they say to a mistake."""
 
+import io
 import json
 import signal
 import subprocess
@@ -10,11 +11,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
+from PIL import Image
 from scripts import EXAMPLES, call
 
+import interpolants as ip
+from examples import sample
+from models import create_model
 from training import Field
 from training.checkpoint import latest, load_field
+from training.config import SamplingConfig
 from training.data import digits
+from training.generate import labels_of
 
 SMALL = (
     "--model.name=SiT-T/8", "--data.batch_size=8", "--training.steps=3", "--training.checkpoint_every=2",
@@ -43,6 +51,99 @@ def test_the_chain_leaves_what_it_promises(run):
             assert content["samples"].shape == (20, 1, 8, 8)
             assert content["samples"].dtype == np.float32
             assert np.bincount(content["labels"]).tolist() == [2] * 10
+
+
+def test_every_picture_is_whole_or_not_there(tmp_path, monkeypatch):
+    """A picture that a kill may cut short is written to a stream, which is a file's of another name; see test_files."""
+    saved = []
+
+    def noted(save):
+        def noting(picture, target, *how, **options):
+            saved.append(target if isinstance(target, io.BytesIO) else Path(getattr(target, "name", target)))
+            return save(picture, target, *how, **options)
+
+        return noting
+
+    monkeypatch.setattr(Figure, "savefig", noted(Figure.savefig))
+    monkeypatch.setattr(Image.Image, "save", noted(Image.Image.save))
+    assert call("train.py", *arguments(tmp_path, "--log.samples_every=2")) == 0
+    assert call("sample.py", *arguments(tmp_path, "--sampler=ode")) == 0
+    assert call("generate.py", *arguments(tmp_path, f"--output={tmp_path}/many", "--png=true")) == 0
+    files = {file.name.removesuffix(".unfinished") for file in saved if isinstance(file, Path)}
+    assert files >= {"path.png", "loss.png", "step-00000002.png", "samples_ode.png", "trajectory.png", "000019.png"}
+    assert all(file.suffix == ".unfinished" for file in saved if isinstance(file, Path))
+
+
+def test_the_samples_are_those_of_the_picture_unless_a_number_is_given(run, tmp_path, capsys):
+    flags = ("--run", str(run), "--sampler=ode", f"--output={tmp_path}")
+    assert call("sample.py", *flags, "--sampling.num_samples=null") == 0
+    assert capsys.readouterr().out.startswith("80 samples by ODE, heun2, 2 steps, after 3 steps")
+    with np.load(tmp_path / "samples_ode.npz") as content:
+        assert np.bincount(content["labels"]).tolist() == [8] * 10
+    assert call("sample.py", *flags) == 0
+    assert capsys.readouterr().out.startswith("20 samples")  # as the settings of the run say
+
+
+@pytest.mark.parametrize(
+    ("classes", "num_classes", "labels"),
+    [
+        ("balanced", 10, [*range(10)] * 8),
+        ("balanced", 1000, [*range(10)] * 8),
+        ("balanced", 3, [*range(3)] * 8),
+        ("balanced", 1, [0] * 100),
+        ("balanced", 0, [0] * 100),
+        ((207, 5, 207), 1000, [5, 207] * 8),
+    ],
+)
+def test_a_picture_shows_all_of_the_samples_that_are_drawn_for_it(classes, num_classes, labels):
+    settings = sample.as_shown(SamplingConfig(classes=classes), num_classes)
+    drawn = labels_of(settings, num_classes, range(settings.count))
+    assert drawn.tolist() == labels
+    assert sorted(sample.first_of_each(drawn)) == [*range(len(labels))]
+    assert sample.as_shown(SamplingConfig(num_samples=7), num_classes) == SamplingConfig(num_samples=7)
+
+
+def test_classes_that_the_network_lacks_are_refused_though_the_picture_has_no_room_for_them():
+    with pytest.raises(ValueError, match="classes must be below 12"):
+        sample.as_shown(SamplingConfig(classes=(*range(11), 12)), 12)
+
+
+def test_a_network_of_vectors_is_refused_by_the_commands(tmp_path, capsys):
+    model = create_model("SiT-T/8", input_size=8, in_channels=1, num_classes=0, condition_dim=2)
+    Field(model, ip.linear()).save_pretrained(tmp_path / "vectors")
+    for name in ("sample.py", "generate.py", "likelihood.py", "reverse.py"):
+        assert call(name, f"--pretrained={tmp_path}/vectors", f"--output={tmp_path}/out") == 2
+        assert "got one of vectors of length 2. Sample from it in Python" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert call("train.py", "--model.condition_dim=2") == 2
+    assert "No data here have vectors as conditions." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("place", [".", "checkpoints", "checkpoints/step-00000003/ema.safetensors"])
+def test_a_run_is_no_file_of_weights_whose_path_nobody_knows(run, place, tmp_path, capsys):
+    """Else a file of a run on vp would be sampled as if it were on the linear path."""
+    assert call("sample.py", f"--pretrained={run / place}", f"--output={tmp_path}") == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: pretrained: must not be in a run, got ")
+    assert said.endswith(f" The newest weights of it are --run {run}.\n")
+    if place != ".":
+        assert call("train.py", *arguments(run / place)) == 2
+        assert f"run must be no folder in another run, got '{run / place}'. Set it to {run}." in capsys.readouterr().err
+
+
+def test_a_checkpoint_is_sampled_with_the_settings_of_its_run(run, tmp_path, capsys):
+    sampler = ("--sampler=ode", f"--output={tmp_path}")
+    assert call("sample.py", f"--run={run}/checkpoints/step-00000003", *sampler) == 0
+    assert "20 samples by ODE, heun2, 2 steps, after 3 steps" in capsys.readouterr().out
+
+
+def test_weights_that_cannot_be_reached_are_one_line(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    for name in ("nobody/nothing", "a/b/c"):
+        assert call("sample.py", f"--pretrained={name}", f"--output={tmp_path}") == 2
+        said = capsys.readouterr().err
+        assert f"must be a folder that is there, or a repository of the hub that can be reached, got '{name}': " in said
+        assert said.count("\n") == 1
 
 
 def test_the_metrics_are_those_of_the_samples(run):

@@ -17,8 +17,8 @@ from scripts import EXAMPLES, call
 
 import interpolants
 from sit import __main__ as sit
-from training.checkpoint import latest
-from training.config import Config, flat, read_config
+from training.checkpoint import flat, latest
+from training.config import Config, read_config
 from training.hub import sha256
 
 ROOT = Path(__file__).parents[2]
@@ -181,7 +181,11 @@ def test_a_file_comes_before_a_name(tmp_path, monkeypatch):
         ("train --training.stps 3", "error: config: there is no setting 'training.stps'. Nearest: 'training.steps'."),
         ("train --prediction speed", "prediction must be one of velocity, score, noise, data, got 'speed'"),
         ("sample --config digits --run nowhere", "error: nowhere: there is no checkpoint. Train first: sit train"),
-        ("generate", "error: config: the following arguments are required: output"),
+        ("zzz", "error: there is no command 'zzz'. See: sit --help."),
+        ("train --config zzz", "error: config: there is no file and no configuration 'zzz'. See: sit configs."),
+        ("train --config .", "config: --config must be a file of settings, got '"),
+        ("generate", "config: output must be set, got nothing. Add --output TEXT (Folder to write to)."),
+        ("evaluate --samples x", "config: reference and extractor must be set, got nothing. Add --reference TEXT ("),
         ("evaluate --samples nowhere --reference x --extractor digits", "nowhere: images must be a folder"),
         ("encode --source x --output y --dtype int8", "error: config: dtype must be one of float16, float32"),
         ("prove t t", "error: (t, t) is no path"),

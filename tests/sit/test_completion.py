@@ -13,7 +13,8 @@ from interpolants.library import LIBRARY
 from sit import __main__ as sit
 from sit.completion import SHELLS, script
 from training import ODE_METHODS, SDE_METHODS
-from training.config import Config, flat, read_config
+from training.checkpoint import flat
+from training.config import Config, read_config
 
 
 @pytest.fixture(scope="module")

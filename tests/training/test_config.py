@@ -2,6 +2,7 @@ import dataclasses
 import io
 import json
 import math
+import os
 import re
 import sys
 from pathlib import Path
@@ -11,19 +12,21 @@ import torch
 import yaml
 
 import interpolants as ip
+from examples.generate import Generation
 from examples.study import Study
+from training.checkpoint import flat
 from training.config import (
-    HABITS,
     Config,
     ODEConfig,
     PathText,
     SDEConfig,
     TrainingConfig,
-    flat,
     read_config,
     run_script,
 )
+from training.mistakes import HABITS
 from training.settings import such_as
+from training.trained import Drawing
 
 DIGITS = Path(__file__).parents[2] / "examples" / "configs" / "digits.yaml"
 
@@ -101,8 +104,19 @@ def test_what_is_printed_can_be_read_again(tmp_path, capsys):
 def test_an_unknown_key_of_a_file_is_refused_with_the_nearest(tmp_path, text, key, nearest):
     file = tmp_path / "run.yaml"
     file.write_text(text)
-    with pytest.raises(ValueError, match=f"^config: there is no setting '{key}'. Nearest: '{nearest}'.$"):
+    with pytest.raises(ValueError, match=f"^config: there is no setting '{key}'. Nearest: '{nearest}'"):
         read_config(["--config", str(file)])
+
+
+def test_all_unknown_keys_of_a_file_and_flags_are_told_at_once(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("training: {stps: 3, keep: 2, kep: 4}\nfoo: {bar: 3}")
+    with pytest.raises(ValueError, match="setting") as error:
+        read_config(["--config", str(file), "--sed", "3"])
+    told = re.findall("here is no setting '(.*?)'.(?: Nearest: '(.*?)')?", str(error.value))
+    assert told == [
+        ("training.stps", "training.steps"), ("training.kep", "training.keep"), ("foo.bar", ""), ("sed", "seed"),
+    ]  # fmt: skip
 
 
 def test_an_unknown_key_of_a_path_is_refused(tmp_path):
@@ -118,7 +132,7 @@ def test_an_unknown_key_of_a_path_is_refused(tmp_path):
     ("flag", "nearest"), [("training.step", "training.steps"), ("sampling.sde.v", "sampling.sde.w"), ("rnu", "run")]
 )
 def test_an_unknown_flag_is_refused_with_the_nearest(flag, nearest):
-    with pytest.raises(ValueError, match=f"^config: there is no setting '{flag}'. Nearest: '{nearest}'.$"):
+    with pytest.raises(ValueError, match=f"^config: there is no setting '{flag}'. Nearest: '{nearest}'"):
         read_config([f"--{flag}", "3"])
 
 
@@ -126,7 +140,13 @@ def test_an_unknown_flag_is_refused_with_the_nearest(flag, nearest):
     ("arguments", "message"),
     [
         (["--training.steps", "0"], "config: training.steps must be at least 1, got 0"),
-        (["--training.steps", "many"], "training.steps.*Expected a <class 'int'>"),
+        (["--training.steps", "many"], "config: training.steps must be an integer, got 'many'"),
+        (["--training.steps", "null"], "config: training.steps must be an integer, got null."),
+        (["--training.steps"], "config: training.steps must be an integer, got nothing after --training.steps"),
+        (["--training.clip_norm", "x"], "config: training.clip_norm must be a number or null, got 'x'"),
+        (["--data.flip", "maybe"], "config: data.flip must be true or false, got 'maybe'"),
+        (["--model.input_size", "[8,8,8]"], r"must be an integer or a list \[INTEGER, INTEGER\], got '\[8, 8, 8\]'"),
+        (["--sampling.ode.interval", "[0,x]"], r"must be a list \[NUMBER, NUMBER\] or null, got .*\[0, 'x'\]"),
         (["--training.learning_rate", "0"], "config: training.learning_rate must be positive, got 0.0"),
         (["--training.warmup_steps", "-1"], "config: training.warmup_steps must be at least 0, got -1"),
         (
@@ -141,7 +161,12 @@ def test_an_unknown_flag_is_refused_with_the_nearest(flag, nearest):
             "path: must be one of linear, gvp, .*, got 'lineer'. Did you mean 'linear'",
         ),
         (["--path.alpha", "t", "--path.sigma", "t"], "no path"),
-        (["--path.alpha", "t"], "config: path must be the name of a path, or a mapping with alpha and sigma"),
+        (
+            ["--path.alpha", "t"],
+            "path must be the name of a path, .* got alpha without sigma. Add --path.sigma.",
+        ),
+        (["--sampling.path.sigma", "t"], "got sigma without alpha. Add --sampling.path.alpha."),
+        (["--path.alpha", "t", "--path.beta", "t"], "config: path must be .* and nothing else, got 'beta'."),
         (
             ["--path", "{alpha: t, sigm: 1 - t}"],
             "path: must be one of linear, gvp, .*, got '{alpha: t, sigm: 1 - t}'",
@@ -240,6 +265,28 @@ def test_a_script_runs_where_its_outputs_are_closed_and_prints_any_name(monkeypa
     for stream in streams.values():
         stream.flush()
         assert stream.buffer.getvalue() == b"d\\udce9\n"
+
+
+@pytest.mark.parametrize("names", [("stdout",), ("stdout", "stderr")])
+def test_a_script_does_all_of_its_work_though_its_reader_has_seen_enough(monkeypatch, names):
+    """As ``head`` has, which closes its end of the pipe: what was to be written is, and the end is as without it."""
+    done = []
+
+    def main(config):
+        for number in range(3):
+            print(number, flush=True)
+            print(number, file=sys.stderr, flush=True)
+            done.append(number)
+
+    theirs, ours = os.pipe()
+    os.close(theirs)
+    monkeypatch.setattr("sys.argv", ["script"])
+    monkeypatch.setattr("warnings.formatwarning", None)
+    with os.fdopen(ours, "w") as stream, monkeypatch.context() as patch:
+        for name in names:
+            patch.setattr(sys, name, stream)
+        run_script(main)
+    assert done == [0, 1, 2]
 
 
 def test_a_setting_that_yaml_cannot_hold_is_refused():
@@ -448,8 +495,7 @@ def test_the_settings_of_a_run_are_read_where_no_file_is_given(tmp_path):
     [
         ("--lr 1e-4", "there is no setting 'lr'. It is called 'training.learning_rate'."),
         ("--training.lr 1e-4", "there is no setting 'training.lr'. It is called 'training.learning_rate'."),
-        ("ODE --seed 1", "arguments must begin with --, got 'ODE'. Say --sampler ode."),
-        ("SDE --ckpt x.pt", "arguments must begin with --, got 'SDE'. Say --sampler sde."),
+        ("ODE --seed 1", "arguments must begin with --, got 'ODE'. Each setting is --name value."),
         ("digits", "arguments must begin with --, got 'digits'. Each setting is --name value."),
         ("--sampling.classes uncond", "or a list of classes by number (for none, set sampling.guidance_scale to 0)"),
         ("--data-path x", "there is no setting 'data-path'. It is called 'data.source'."),
@@ -460,13 +506,23 @@ def test_the_settings_of_a_run_are_read_where_no_file_is_given(tmp_path):
         ("--model.num_classes null", "model.num_classes must be an integer, got null. 0 is none."),
         ("--change_path gvp", "there is no setting 'change_path'. It is called 'sampling.path'."),
         ("--sampling.path.alpha t", "sampling.path must be the name of a path, or a mapping with alpha and sigma"),
-        ("--data.batch-size 3", "there is no setting 'data.batch-size'. It is called 'data.batch_size'."),
+        ("--data.batch-size 3", "there is no setting 'data.batch-size'. Nearest: 'data.batch_size'."),
         ("--sampling-method euler", "It is called 'sampling.ode.method' or 'sampling.sde.method'."),
-        ("--ckpt x.pt", "there is no setting 'ckpt'. It is called 'init'."),
+        ("--ckpt x", "there is no setting 'ckpt'. It is called 'init'."),
         ("--tf32", "there is no setting 'tf32'. It is called 'training.precision'. Set it to tf32."),
         ("--last-step-size 0.04", "It is called 'sampling.sde.interval'. For a last step of 0.04, end it at"),
         ("--reverse", "there is no setting 'reverse'. It is a command: sit reverse."),
         ("--log.evry 3", "there is no setting 'log.evry'. Nearest: 'log.every'."),
+        ("--steps 3", "there is no setting 'steps'. Nearest: 'time.steps' and 'training.steps'."),
+        ("--training_steps 3", "there is no setting 'training_steps'. Nearest: 'training.steps'."),
+        ("--zzz", "there is no setting 'zzz'. Nothing has a name like it. --help lists all."),
+        ("--training.foo 3", "there is no setting 'training.foo'. Nothing has a name like it. --help lists all."),
+        (
+            "--trainig.steps 4 --zzz 3 --lr=2 x",
+            "arguments must begin with --, got 'x'. Each setting is --name value. There is no setting 'trainig.steps'. "
+            "Nearest: 'training.steps'. There is no setting 'zzz'. Nothing has a name like it. There is no setting "
+            "'lr'. It is called 'training.learning_rate'. --help lists all.",
+        ),
     ],
 )
 def test_flags_that_are_typed_from_habit_are_told_what_they_are_called(flags, said):
@@ -474,10 +530,50 @@ def test_flags_that_are_typed_from_habit_are_told_what_they_are_called(flags, sa
         read_config(flags.split())
 
 
+@pytest.mark.parametrize("typed", ["ODE --seed 1", "--seed 1 SDE", "--ODE", "--sde"])
+def test_the_sampler_may_be_meant_by_its_name(typed):
+    name = re.search("[OS]DE", typed.upper())[0].lower()
+    with pytest.raises(ValueError, match=f"Say --sampler {name}"):
+        read_config(["--output", "x", *typed.split()], Generation)
+
+
 def test_what_flags_are_called_elsewhere_are_settings_here():
     keys = flat(dataclasses.asdict(Config()))
     meant = {name for names in HABITS.values() for name in re.split(", | & ", names)}
-    assert meant - set(keys) == {"pretrained", "precision", "output"}  # which scripts that draw have
+    others = {"pretrained", "precision", "output", "source", "image_size", "workers"}  # of the other commands
+    assert meant - set(keys) == others
+
+
+def test_a_run_and_weights_are_named_as_the_command_takes_them(tmp_path, monkeypatch):
+    """Whatever flag or word they are typed with from habit; those of a user's own folder of that name are no run."""
+    monkeypatch.chdir(tmp_path)
+    step = Path("runs/mine/checkpoints/step-00000003")
+    step.mkdir(parents=True)
+    (step / "checkpoint.json").touch()
+    Path("checkpoints").mkdir()
+    file = "checkpoints/official.pt"
+    for place in ("runs/mine", "runs/mine/checkpoints", step, step / "ema.safetensors"):
+        for typed in (f"--ckpt {place}", f"--checkpoint={place}", f"--model {place}", f"--config {place}", str(place)):
+            with pytest.raises(ValueError, match=r"^config: .* Say --run .*runs/mine\.$"):
+                read_config(typed.split(), Drawing)
+            with pytest.raises(ValueError, match=r"^config: .* --run .*, or to begin .* --init .*runs/mine\.$"):
+                read_config(typed.split())
+    for typed in (f"--ckpt {file}", f"--model {file}", file):
+        with pytest.raises(ValueError, match=f"^config: .* Say --pretrained {file}.$"):
+            read_config(typed.split(), Drawing)
+        with pytest.raises(ValueError, match=f"^config: .* Say --init {file}.$"):
+            read_config(typed.split())
+    for place in ("runs/mine", file):
+        with pytest.raises(ValueError, match=r"config: weights must be the name of an average, or model; a file of"):
+            read_config(["--weights", place], Drawing)
+
+
+def test_the_settings_of_a_run_are_found_from_its_checkpoint(tmp_path):
+    step = tmp_path / "checkpoints" / "step-00000003"
+    step.mkdir(parents=True)
+    (step / "checkpoint.json").touch()
+    (tmp_path / "config.yaml").write_text("seed: 7")
+    assert [read_config(["--run", str(place)]).seed for place in (tmp_path, step.parent, step)] == [7, 7, 7]
 
 
 def test_settings_of_the_network_and_of_the_samplers_reach_them():

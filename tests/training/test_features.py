@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import math
+import re
 import sys
 
 import numpy as np
@@ -231,15 +232,58 @@ def test_the_digits_are_seen_as_by_their_classifier():
     ("name", "message"),
     [
         ("gone.pt", "must be digits, a TorchScript file, or module:function, got 'gone.pt'"),
-        ("os:gone", "'os:gone' must be module:function, and cannot be loaded"),
-        ("no_such:thing", "'no_such:thing' must be module:function, and cannot be loaded"),
+        ("os:gone", "os:gone: must be module:function that can be imported, got AttributeError: .*'gone'"),
+        ("no_such:thing", "no_such:thing: must be module:function .* got ModuleNotFoundError: .*'no_such'"),
+        (":", "must be module:function that can be imported, got ValueError"),
+        ("sys:exit", "sys:exit: must have an attribute sha256, as its module has no file, got none"),
         (__file__, "must be a TorchScript file, and cannot be loaded"),
     ],
 )
 def test_what_is_no_extractor_is_refused(name, message):
-    with pytest.raises(ValueError, match=f"extractor: .*{message}") as error:
+    with pytest.raises(ValueError, match=f"extractor.*{message}") as error:
         load_extractor(name)
     assert "\n" not in str(error.value)
+
+
+FAULTY = """
+import torch
+
+network = torch.nn.Linear(12, 3)
+
+
+def heard(images):
+    return network(images.float().flatten(1))
+
+
+def features(images):
+    return heard(images)  # line 12
+"""
+
+
+def test_an_error_of_a_users_code_says_whose_it_is_on_what_and_where(tmp_path, monkeypatch):
+    """Its own message and the line of the user's that it arose at, not that of torch's; the cause is kept."""
+    monkeypatch.syspath_prepend(tmp_path)
+    file = tmp_path / "faulty.py"
+    file.write_text(FAULTY.lstrip())
+    said = (
+        "extractor faulty:features: must take uint8 images of shape (5, 3, 13, 10), got RuntimeError: "
+        f"{file}, line 7: mat1 and mat2 shapes cannot be multiplied (5x390 and 12x3)"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(said)}$") as error:
+        load_extractor("faulty:features")(images())
+    assert isinstance(error.value.__cause__, RuntimeError)
+
+    (tmp_path / "unready.py").write_text("def features(images):\n    return images\n\nopen('weights.gone')\n")
+    where = f"{tmp_path / 'unready.py'}, line 4"
+    with pytest.raises(ValueError, match=f"be imported, got FileNotFoundError: {where}: .*weights.gone"):
+        load_extractor("unready:features")
+
+
+def test_an_error_of_a_torch_script_file_says_whose_it_is_and_on_what(tmp_path):
+    torch.jit.script(nn.Sequential(nn.Flatten(), nn.Linear(12, 3))).save(tmp_path / "small.pt")
+    said = r"must take uint8 images of shape \(5, 3, 13, 10\), got RuntimeError: RuntimeError: mat1 and mat2 [^\n]*$"
+    with pytest.raises(ValueError, match=said):
+        load_extractor(str(tmp_path / "small.pt"))(images())
 
 
 # Features of many images

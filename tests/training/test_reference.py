@@ -117,9 +117,9 @@ def test_a_reference_is_made_once_and_again_when_anything_else_is_asked(tmp_path
         np.savez(tmp_path / "a.npz", arr_0=pixels)
         return pixels
 
-    def ask(sha256="1b", keep=4):
+    def ask(sha256="1b", keep=4, file="a.npz"):
         counting = Counting()
-        images = open_images(tmp_path / "a.npz")
+        images = open_images(tmp_path / file)
         return counting, cached(Extractor("mean", sha256, counting), images, tmp_path / "cache", keep=keep)
 
     pixels = write(0)
@@ -128,6 +128,9 @@ def test_a_reference_is_made_once_and_again_when_anything_else_is_asked(tmp_path
     assert (first.calls, again.calls) == (1, 0)
     assert torch.equal(made.rows["pool"], found.rows["pool"])
     np.testing.assert_allclose(found.gaussians["pool"].mu, pixels.mean((0, 1, 2)), rtol=1e-6)
+    (tmp_path / "b.npz").write_bytes((tmp_path / "a.npz").read_bytes())
+    again, found = ask(file="b.npz")
+    assert (again.calls, found.source) == (0, str(tmp_path / "b.npz"))  # the same images, which lie elsewhere
     assert ask(sha256="2c")[0].calls == 1
     assert ask(keep=5)[0].calls == 1
     pixels = write(1)

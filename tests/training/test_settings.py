@@ -63,7 +63,7 @@ class Settings:
 
 def test_what_may_follow_a_flag_is_known():
     words = tuple(f"word{k}" for k in range(20))
-    assert dict(settings_of(Settings)) == {
+    assert {name: setting[:2] for name, setting in settings_of(Settings)} == {
         "output": ("TEXT", ()), "colour": ("{red,blue,null}", ("red", "blue", "null")),
         "shade": ("TEXT", ("dark", "light")), "many": ("TEXT", words), "numbers": ("[NUMBER,...]", ()),
         "kind": ("TEXT", ("linear",)), "kind.alpha": ("TEXT", ()), "flag": ("{true,false}", ("true", "false")),
@@ -174,9 +174,17 @@ def test_a_flag_alone_says_yes():
         read("--count")
 
 
+def test_errors_say_what_a_value_must_be():
+    assert {name: setting.contract for name, setting in settings_of(Settings)} == {
+        "output": "text", "colour": "text or null", "shade": "text", "many": "text", "numbers": "a list [NUMBER, ...]",
+        "kind": "text or a mapping", "kind.alpha": "text", "flag": "true or false", "maybe": "true or false or null",
+        "count": "an integer", "part.size": "a number or null",
+    }  # fmt: skip
+
+
 def test_every_setting_of_a_run_says_what_it_is():
     actions = {action.dest: action for action in make_parser(Config)._actions}
-    for name, (metavar, _) in settings_of(Config):
+    for name, (metavar, *_) in settings_of(Config):
         if "path." not in name:
             assert len(str(actions[name].help).split(" (default")[0]) > 3, name
             assert actions[name].metavar == metavar

@@ -11,7 +11,7 @@ import os
 import re
 import runpy
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -112,8 +112,7 @@ def _run(command: str, words: list[str]) -> int:
         print(overview(), end="", file=sys.stderr)
         return 2
     else:
-        near = difflib.get_close_matches(command, COMMANDS, n=1, cutoff=0.0)[0]
-        fail(f"there is no command {command!r}. Nearest: {near}. See: sit --help.")
+        fail(f"there is no command {command!r}.{nearest(command, COMMANDS)} See: sit --help.")
     return 0
 
 
@@ -170,9 +169,14 @@ def config_file(name: str) -> str:
         return name
     known = configs()
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
-        fail(f"config: there is no file and no configuration {name!r}. Nearest: {near}. See: sit configs.")
+        fail(f"config: there is no file and no configuration {name!r}.{nearest(name, known)} See: sit configs.")
     return str(known[name])
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A sentence with the name that may have been meant, or nothing."""
+    near = difflib.get_close_matches(word, [*known], n=1)
+    return f" Nearest: {near[0]}." if near else ""
 
 
 def show_configs(words: list[str]) -> None:

@@ -71,7 +71,7 @@ def _add_settings(command: argparse.ArgumentParser, file: Path) -> None:
     help_of = {action.dest: str(action.help).replace("%", "%%") for action in make_parser(kind)._actions}
     _complete(command.add_argument("--config", help=help_of["config"]), _config_files())
     command.add_argument("--print_config", action="store_true", help=help_of["print_config"])
-    for name, (metavar, values) in settings_of(kind):
+    for name, (metavar, values, _) in settings_of(kind):
         action = command.add_argument(f"--{name}", choices=values or None, help=help_of.get(name))
         if metavar == "TEXT" and set(values) <= {"null"}:
             _complete(action, shtab.FILE)
