@@ -36,7 +36,7 @@ from interpolants import enclosure
 from interpolants.composition import How, Part
 from interpolants.effort import operations
 from interpolants.expansion import around
-from interpolants.expression import t
+from interpolants.expression import exchanged, t
 from interpolants.limits import limit
 from interpolants.nesting import INNER, REST, nested, of_inner
 from interpolants.patches import Patch, fitted, patched
@@ -528,14 +528,14 @@ def _forms(expr: sp.Expr, low: float, high: float, made: How | None) -> Iterator
 
     def in_both(form: Callable[[sp.Expr], sp.Expr]) -> Iterator[Form]:
         yield Form(stable(form(expr)))
-        yield Form(stable(form(around_data)).xreplace({t: u}))
+        yield Form(exchanged(stable(form(around_data)), {t: u}))
 
     yield from in_both(lambda e: e)
     yield from composed()
     yield from _nested(expr, low, high)
     if expr.has(sp.log):  # a power of a small number may underflow, its logarithm does not
         yield from in_both(lambda e: sp.expand_log(e, force=True))
-    yield Form(stable(simplified(around_data)).xreplace({t: u}))
+    yield Form(exchanged(stable(simplified(around_data)), {t: u}))
     if expr.has(sp.exp, HyperbolicFunction):
         yield from in_both(decaying)
     for kinds in ((sp.log,), (sp.log, sp.Mul, sp.Pow)):
@@ -563,7 +563,7 @@ def _nested(expr: sp.Expr, low: float, high: float) -> Iterator[Form]:
     if (composed := nested(expr)) is None:
         return
     function, g = composed
-    for form in (stable(function), stable(around(function, sp.S.One, sp.S.Zero)).xreplace({t: u})):
+    for form in (stable(function), exchanged(stable(around(function, sp.S.One, sp.S.Zero)), {t: u})):
         whole = of_inner(form)
         parts = [(name, part, None) for name, part in ((INNER, g), (REST, 1 - g)) if whole.has(name)]
         if not any(part == expr for _, part, _ in parts):
@@ -580,7 +580,7 @@ def _of_two(function: sp.Expr, g: sp.Expr, low: float, high: float) -> Iterator[
             return
         start, stop = (_short(end, end - other) for end, other in (ends, ends[::-1]))
         scaled = [sp.together((g - start) / (stop - start)), sp.together((stop - g) / (stop - start))]
-        outer = [function.xreplace({t: scale}) for scale in (start + (stop - start) * t, stop - (stop - start) * t)]
+        outer = [exchanged(function, {t: scale}) for scale in (start + (stop - start) * t, stop - (stop - start) * t)]
         inner = tuple(_most_accurate_form(part, low, high) for part in scaled)
         halves = tuple(_most_accurate_form(half, 0.0, 0.5) for half in outer)
         yield Form(function, tuple(zip((INNER, REST), inner, strict=True)), halves)
@@ -618,7 +618,7 @@ def _under_root(product: sp.Expr) -> sp.Expr:
     if len(roots) != 1 or sp.denom(product / roots[0]) != 1:
         return product
     number, above = (product / roots[0]).as_coeff_Mul()
-    return number / sp.sqrt(sp.expand(roots[0].base / above**2))
+    return number / sp.sqrt(sp.Add(*(term / above**2 for term in roots[0].base.args)))
 
 
 def _leaves_floats(form: Form, low: float, high: float) -> bool:

@@ -178,6 +178,7 @@ def _nowhere(time: Any) -> Any:
     return arb.nan() if isinstance(time, arb) else arb_series([arb.nan()] * flint.ctx.cap)
 
 
+@functools.lru_cache(maxsize=4096)
 def _in_waves(expr: sp.Expr) -> sp.Expr:
     """cot, sec and csc by sine and cosine."""
     for function, above in ((sp.cot, sp.cos), (sp.csc, None), (sp.sec, None)):

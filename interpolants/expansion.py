@@ -23,7 +23,7 @@ import sympy as sp
 from flint import arb, arb_series
 
 from interpolants import effort, enclosure
-from interpolants.expression import t
+from interpolants.expression import exchanged, t
 
 Exponents = tuple[Fraction, int]
 
@@ -114,7 +114,7 @@ def around(expr: sp.Expr, point: sp.Rational, towards: sp.Rational) -> sp.Expr:
     """``expr`` as a function of the distance to a point, which the symbol t then stands for."""
     if point == 0:
         return expr
-    moved = expr.subs(t, point + t if towards > point else point - t)
+    moved = exchanged(expr, {t: point + t if towards > point else point - t})
     if not moved.has(*PERIODIC):
         return moved
     # Of a wave, so that cos(pi (1 - s) / 2) is sin(pi s / 2); elsewhere sympy would search for signs without bound.

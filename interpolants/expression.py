@@ -42,7 +42,7 @@ FUNCTIONS: Final[dict[str, Callable[..., sp.Expr]]] = {
     "sin": sp.sin, "cos": sp.cos, "tan": sp.tan, "cot": sp.cot, "sec": sp.sec, "csc": sp.csc,
     "asin": sp.asin, "acos": sp.acos, "atan": sp.atan,
     "sinh": sp.sinh, "cosh": sp.cosh, "tanh": sp.tanh,
-    "exp": sp.exp, "log": sp.log, "sqrt": sp.sqrt,
+    "exp": sp.exp, "log": sp.log, "sqrt": lambda x: raised(x, sp.Rational(1, 2)),
     "sigmoid": lambda x: 1 / (1 + sp.exp(-x)),
     "abs": sp.Abs, "Abs": sp.Abs, "Max": sp.Max, "Min": sp.Min,
 }  # fmt: skip
@@ -70,7 +70,7 @@ _OPERATIONS: Final[dict[type[ast.operator], Callable[[sp.Expr, sp.Expr], sp.Expr
     ast.Sub: lambda a, b: a - b,
     ast.Mult: lambda a, b: a * b,
     ast.Div: lambda a, b: a / b,
-    ast.Pow: lambda a, b: a**b,
+    ast.Pow: lambda a, b: raised(a, b),  # defined below
 }
 _BRANCHES: Final[dict[str, type[sp.Expr]]] = {
     node.__name__: node
@@ -179,6 +179,66 @@ def is_constant(expr: sp.Expr) -> bool:
     return not expr.is_Symbol and all(map(is_constant, expr.args))
 
 
+def raised(base: sp.Expr, exponent: sp.Expr) -> sp.Expr:
+    """base**exponent, with the powers in the base opened where they are positive.
+
+    sympy opens sqrt(1 / (1 + exp(f))) only if it finds the sign of what is in it, for which it searches without bound,
+    and again whenever the power is built. Here the form tells.
+    """
+    if base.is_Add and exponent.is_Rational and exponent not in (0, 1) and not is_constant(base):
+        return sp.Pow(base, exponent, evaluate=False)  # sympy would ask whether a term is infinite
+    if not exponent.is_Rational or exponent.is_Integer or is_constant(base):
+        return base**exponent
+    open_factors: list[sp.Expr] = []
+    rest: list[sp.Expr] = []
+    for factor in sp.Mul.make_args(base):
+        inner, power = factor.as_base_exp()
+        is_open = (inner == sp.E or power != 1) and not is_constant(factor) and _is_never_negative(inner)
+        (open_factors if is_open else rest).append(inner ** (power * exponent) if is_open else factor)
+    return sp.Mul(*open_factors, sp.Mul(*rest) ** exponent) if open_factors else base**exponent
+
+
+@functools.lru_cache(maxsize=65536)
+def _is_never_negative(expr: sp.Expr) -> bool:
+    """Whether the form tells that the value is at least 0 at all times at which its parts are real."""
+    if is_constant(expr):
+        return bool(expr.is_nonnegative)
+    if expr.is_Add or expr.is_Mul:
+        return all(map(_is_never_negative, expr.args))
+    if expr.is_Pow and expr.exp.is_Rational:
+        return not expr.exp.is_Integer or expr.exp.is_even or _is_never_negative(expr.base)
+    return expr == t or isinstance(expr, (sp.exp, sp.cosh, sp.acos, sp.Abs))
+
+
+def exchanged(expr: sp.Expr, parts: Mapping[sp.Expr, sp.Expr]) -> sp.Expr:
+    """The expression with each of the parts exchanged for another, wherever it stands."""
+    known = dict(parts)
+
+    def changed(part: sp.Expr) -> sp.Expr:
+        if part not in known:
+            known[part] = rebuilt(part, tuple(map(changed, part.args)))
+        return known[part]
+
+    return changed(expr)
+
+
+def rebuilt(expr: sp.Expr, arguments: tuple[sp.Expr, ...]) -> sp.Expr:
+    """The same function of other arguments, without questions of sympy's whose answers no one needs.
+
+    To build log(f) it asks whether f is 0, and to build exp(f g) whether f is a real number, of whatever size.
+    """
+    if arguments == expr.args:
+        return expr
+    if expr.is_Pow:
+        return raised(*arguments)
+    inner = arguments[0]
+    if isinstance(expr, (sp.exp, sp.log)) and not is_constant(inner):
+        factors = (factor for term in sp.Add.make_args(inner) for factor in sp.Mul.make_args(term))
+        is_inverse = isinstance(inner, sp.exp) if isinstance(expr, sp.log) else any(f.func == sp.log for f in factors)
+        return expr.func(inner, evaluate=is_inverse)
+    return expr.func(*arguments)
+
+
 def check_parameters(parameters: Mapping[str, float], *values: ExpressionLike, where: str = "expression") -> None:
     """Refuse a parameter that occurs in none of the expressions, which is a misspelt one.
 
@@ -264,7 +324,7 @@ def _substituted(expr: sp.Expr, where: str, parameters: Mapping[str, sp.Rational
             base = arguments[0] if node.is_Pow else sp.E
             if isinstance(node, (sp.Pow, sp.exp)) and (fault := _power_fault(base, arguments[-1])):
                 raise refuse(fault)
-            result = node.func(*arguments)
+            result = rebuilt(node, arguments)
         if result.is_number and (fault := _fault(result, replace(bounds, number=bounds.part))):
             raise refuse(fault)
         return result

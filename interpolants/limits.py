@@ -14,7 +14,7 @@ import sympy as sp
 
 from interpolants.composition import How
 from interpolants.enclosure import sign_of, value
-from interpolants.expansion import Beside, near
+from interpolants.expansion import DIGITS_60, Beside, near
 from interpolants.expression import t
 from interpolants.nesting import nested
 from interpolants.pieces import KINKS, resolved
@@ -110,7 +110,14 @@ class _Term(NamedTuple):
         return bool(self.power.is_finite and self.logs == 0 and self.exponent == 0)
 
     def raised(self, e: sp.Expr) -> _Term:
-        return _Term(self.coefficient**e, self.power * e, self.logs * e, self.exponent * e)
+        return _Term(_plain(self.coefficient) ** e, self.power * e, self.logs * e, self.exponent * e)
+
+
+def _plain(number: sp.Expr) -> sp.Expr:
+    """A product of digits and exact numbers as digits: sympy may open a root of the product without end."""
+    if number.is_Float or not number.has(sp.Float):
+        return number
+    return sp.Float(value(number, sp.S.Zero, DIGITS_60).mid().str(60, radius=False), 60)
 
 
 @functools.cache

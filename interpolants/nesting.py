@@ -7,7 +7,7 @@ from collections import Counter
 
 import sympy as sp
 
-from interpolants.expression import t
+from interpolants.expression import exchanged, t
 from interpolants.printer import u
 
 INNER, REST = sp.symbols("inner rest", real=True)
@@ -25,7 +25,7 @@ def _nested(expr: sp.Expr) -> tuple[sp.Expr, sp.Expr] | None:
     counts = Counter(sp.preorder_traversal(expr))
     inner = [e for e in counts if e not in (t, expr) and e.has(t) and counts[e] * _occurrences(e) == counts[t]]
     for g in sorted(inner, key=sp.count_ops, reverse=True):
-        if not (_is_affine(g) or _is_affine(function := expr.xreplace({g: t}))):
+        if not (_is_affine(g) or _is_affine(function := exchanged(expr, {g: t}))):
             return function, g
     return None
 
@@ -40,7 +40,7 @@ def _without_constants(expr: sp.Expr) -> sp.Expr:
 
 def of_inner(function: sp.Expr) -> sp.Expr:
     """A function of t, and of u = 1 - t, in ``INNER`` and ``REST``."""
-    return function.xreplace({1 - t: REST, t - 1: -REST, u: REST}).xreplace({t: INNER})
+    return exchanged(function, {1 - t: REST, t - 1: -REST, u: REST, t: INNER})
 
 
 @functools.lru_cache(maxsize=65536)

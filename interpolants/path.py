@@ -16,7 +16,7 @@ from interpolants.conditions import Condition, positive, tell, undecided
 from interpolants.diffusion import DiffusionLike
 from interpolants.dynamics import Dynamics, ForwardSDE
 from interpolants.enclosure import is_positive, sign
-from interpolants.expression import ExpressionLike, check_name, check_parameters, t, to_expr
+from interpolants.expression import ExpressionLike, check_name, check_parameters, exchanged, t, to_expr
 from interpolants.limits import limit
 from interpolants.pieces import derivative, resolved
 from interpolants.plot import plot
@@ -149,7 +149,7 @@ class Path:
         m = to_expr(time_map, where="time_map", parameters=parameters)
         if (limit(m, 0), limit(m, 1)) != (0, 1):
             raise ValueError(f"time_map: must lead from 0 to 1, got {m}, from {limit(m, 0)} to {limit(m, 1)}.")
-        composed = (c.expr.subs(t, m) for c in (self.alpha, self.sigma))
+        composed = (exchanged(c.expr, {t: m}) for c in (self.alpha, self.sigma))
         alpha, sigma = (min(expr, simplified(expr), key=sp.count_ops) for expr in composed)
         return Path._directed(alpha, sigma, name or f"{self.name} after {m}", self._towards_data)
 

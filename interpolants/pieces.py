@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 import sympy as sp
+from sympy.core.function import AppliedUndef
 from sympy.core.relational import Relational
 
 from interpolants.enclosure import roots, sign, value
-from interpolants.expression import t
+from interpolants.expression import is_constant, rebuilt, t
 
 KINKS: Final = (sp.Abs, sp.sign, sp.Max, sp.Min, sp.Heaviside, sp.DiracDelta, sp.Piecewise)
 
@@ -26,26 +27,36 @@ class NotFoundError(ArithmeticError):
     """Not all places are found at which a function changes its sign."""
 
 
-class _Absolute(sp.Function):  # type: ignore[misc]  # sympy has no types
-    """|g| of a real g."""
-
-    def fdiff(self, argindex: int = 1) -> sp.Expr:
-        return sp.sign(self.args[0])
-
-
-class _Sign(sp.Function):  # type: ignore[misc]  # sympy has no types
-    """The sign of a real g."""
-
-    def fdiff(self, argindex: int = 1) -> sp.Expr:
-        return 2 * sp.DiracDelta(self.args[0])
-
-
+@functools.lru_cache(maxsize=8192)
 def derivative(expr: sp.Expr) -> sp.Expr:
-    """The time derivative of a real function. In |g| and sign(g) sympy takes g for complex unless it knows better."""
-    if not expr.has(sp.Abs, sp.sign):
+    """The time derivative of a real function.
+
+    sympy's takes g in |g| and sign(g) for complex unless it knows better, and builds the logarithm of the base of every
+    power, for whose sign it searches without bound.
+    """
+    if is_constant(expr):
+        return sp.S.Zero
+    if expr == t:
+        return sp.S.One
+    in_t = [(i, argument) for i, argument in enumerate(expr.args) if not is_constant(argument)]
+    if expr.is_Add:
+        return sp.Add(*(derivative(argument) for _, argument in in_t))
+    if expr.is_Mul:
+        return sp.Add(*(sp.Mul(*expr.args[:i], derivative(f), *expr.args[i + 1 :]) for i, f in in_t))
+    if expr.is_Pow:
+        slope = derivative(expr.base) * expr.exp / expr.base
+        return expr * (slope if is_constant(expr.exp) else slope + derivative(expr.exp) * sp.log(expr.base))
+    if isinstance(expr, sp.Piecewise):
+        return expr.func(*((derivative(piece), condition) for piece, condition in expr.args))
+    if isinstance(expr, AppliedUndef) or not expr.is_Function:
         return sp.diff(expr, t)
-    slope = sp.diff(expr.replace(sp.Abs, _Absolute).replace(sp.sign, _Sign), t)
-    return slope.replace(_Absolute, sp.Abs).replace(_Sign, sp.sign)
+
+    def of_argument(i: int) -> sp.Expr:
+        if isinstance(expr, sp.Abs):
+            return sp.sign(expr.args[0])
+        return 2 * sp.DiracDelta(expr.args[0]) if isinstance(expr, sp.sign) else expr.fdiff(i + 1)
+
+    return sp.Add(*(of_argument(i) * derivative(argument) for i, argument in in_t))
 
 
 @functools.cache
@@ -54,7 +65,7 @@ def resolved(expr: sp.Expr) -> sp.Expr:
 
     Kinks whose places are not found stay as they are.
     """
-    if not expr.has(*KINKS):
+    if not has_kinks(expr):
         return expr
     try:
         found = pieces(expr)
@@ -98,16 +109,21 @@ def pieces(*exprs: sp.Expr) -> list[tuple[sp.Expr, ...]]:
     return [(*(_on(expr, low, high) for expr in exprs), low, high) for low, high in parts]
 
 
-def _changes(expr: sp.Expr) -> set[sp.Expr]:
-    changes: set[sp.Expr] = set()
-    for part in sp.preorder_traversal(expr):
-        if isinstance(part, sp.Piecewise):
-            for relation in {r for _, condition in part.args for r in condition.atoms(Relational)}:
-                changes |= set(_roots(relation.lhs - relation.rhs))
-        elif isinstance(part, KINKS):
-            for argument in _arguments(part):
-                changes |= set(_roots(argument))
-    return changes
+@functools.lru_cache(maxsize=65536)
+def has_kinks(expr: sp.Basic) -> bool:
+    """Whether there is a function with a kink in it; cached part by part."""
+    return isinstance(expr, KINKS) or any(map(has_kinks, expr.args))
+
+
+@functools.lru_cache(maxsize=8192)
+def _changes(expr: sp.Basic) -> frozenset[sp.Expr]:
+    if not has_kinks(expr):
+        return frozenset()
+    changes = frozenset().union(*map(_changes, expr.args))
+    if isinstance(expr, sp.Piecewise):
+        relations = {relation for _, condition in expr.args for relation in condition.atoms(Relational)}
+        return changes.union(*(_roots(relation.lhs - relation.rhs) for relation in relations))
+    return changes.union(*map(_roots, _arguments(expr))) if isinstance(expr, KINKS) else changes
 
 
 def _arguments(part: sp.Expr) -> list[sp.Expr]:
@@ -122,7 +138,7 @@ def _roots(expr: sp.Expr) -> tuple[sp.Expr, ...]:
     """Where the expression changes its sign in (0, 1): exactly, or to 50 digits."""
     if not expr.has(t) or sign(expr).value:
         return ()
-    if expr.has(*KINKS):
+    if has_kinks(expr):
         smooth = pieces(expr)
         inner = {root for e, low, high in smooth for root in _roots(e) if low < root < high}
         return tuple(inner | {high for _, _, high in smooth[:-1]})
@@ -138,9 +154,10 @@ def _roots(expr: sp.Expr) -> tuple[sp.Expr, ...]:
     return tuple(root if not root.has(sp.CRootOf) else sp.Rational(root.evalf(50)) for root in found if 0 < root < 1)
 
 
+@functools.lru_cache(maxsize=8192)
 def _on(expr: sp.Expr, low: sp.Expr, high: sp.Expr) -> sp.Expr:
     """The expression between two neighbouring times of change."""
-    if not expr.has(*KINKS):
+    if not has_kinks(expr):
         return expr
     if isinstance(expr, sp.Piecewise):
         middle = (low + high) / 2
@@ -151,7 +168,7 @@ def _on(expr: sp.Expr, low: sp.Expr, high: sp.Expr) -> sp.Expr:
             lambda a, b: a if (_sign(a - b, low, high) > 0) == isinstance(expr, sp.Max) else b, arguments
         )
     if not isinstance(expr, KINKS):
-        return expr.func(*arguments)
+        return rebuilt(expr, tuple(arguments))
     side = _sign(arguments[0], low, high)
     values = {sp.Abs: side * arguments[0], sp.sign: side, sp.Heaviside: (1 + side) / 2, sp.DiracDelta: 0}
     return sp.sympify(values[expr.func])

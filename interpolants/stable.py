@@ -10,15 +10,26 @@ import functools
 from typing import Final
 
 import sympy as sp
-from sympy.codegen.cfunctions import expm1, log1p
 
 from interpolants.effort import operations
 from interpolants.enclosure import value
-from interpolants.expression import t
+from interpolants.expression import rebuilt, t
 from interpolants.simplify import MAX_ARGUMENT, addition_theorem, is_wave, phase
 
 MAX_SIZE: Final = 200
 """Operations in a sum of two terms, up to which these are set against each other."""
+
+
+class expm1(sp.Function):  # type: ignore[misc]  # noqa: N801 - as all libraries call it; sympy has no types
+    """exp(x) - 1. To build its own, sympy factors x in search of its sign."""
+
+    nargs = 1
+
+
+class log1p(sp.Function):  # type: ignore[misc]  # noqa: N801
+    """log(1 + x)."""
+
+    nargs = 1
 
 
 @functools.lru_cache(maxsize=2048)
@@ -27,7 +38,15 @@ def stable(expr: sp.Expr) -> sp.Expr:
     expr = expr.rewrite([sp.cot, sp.sec, sp.csc], sp.tan) if expr.has(sp.cot, sp.sec, sp.csc) else expr
     if expr.has(sp.sin, sp.cos):  # expanded, cos(pi (1 - t) / 2) is sin(pi t / 2)
         expr = expr.replace(is_wave, lambda wave: wave.func(sp.expand(wave.args[0], log=False)))
-    return expr.replace(lambda e: e.is_Add, _stable_sum)
+    return _with_stable_sums(expr)
+
+
+@functools.lru_cache(maxsize=8192)
+def _with_stable_sums(expr: sp.Expr) -> sp.Expr:
+    if not expr.args:
+        return expr
+    found = rebuilt(expr, tuple(map(_with_stable_sums, expr.args)))
+    return _stable_sum(found) if found.is_Add else found
 
 
 @functools.lru_cache(maxsize=8192)
@@ -61,9 +80,10 @@ def _exponential_difference(first: sp.Expr, second: sp.Expr) -> sp.Expr | None:
         exponent = _as_exponent(-other / base)
         if exponent is None:
             return None
-        if operations(exponent) <= MAX_ARGUMENT:
+        is_short = operations(exponent) <= MAX_ARGUMENT
+        if is_short:
             exponent = sp.expand(exponent, log=False)
-        if exponent.is_polynomial(t):
+        if _is_rational_polynomial(exponent) or (is_short and exponent.is_polynomial(t)):
             exponent = sp.factor(exponent)
         if value(exponent, sp.Rational(1, 2)) <= 0:
             return -base * expm1(exponent)

@@ -13,6 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 import interpolants as ip
 from interpolants import compile as engine
 from interpolants.compile import compiled, sampled
+from interpolants.effort import bounded
 from interpolants.expression import t
 from interpolants.limits import evaluate
 from interpolants.patches import Patch, patched
@@ -417,3 +418,25 @@ def test_a_ratio_of_what_is_below_all_floats_is_accurate():
         want = [float(2 / mpmath.mpf(time) ** 3 * (y / -mpmath.expm1(-y))) for time, y in zip(times, x, strict=True)]
     got = path.conversion("score", "velocity")[0](torch.tensor(times, dtype=torch.float64))
     np.testing.assert_allclose(got.numpy(), want, rtol=1e-15)
+
+
+def test_what_goes_under_a_root_is_not_multiplied_out():
+    x, y = sp.symbols("x y", positive=True)
+    product = 3 * x / sqrt((x + y + 1) ** 60 + x**2)
+    with bounded(100_000):
+        found = engine._under_root(product)
+    values = {x: R(3, 7), y: R(1, 9)}
+    assert sp.N((found / product).subs(values), 30) == pytest.approx(1, abs=1e-25)
+
+
+def test_a_logarithm_is_never_asked_whether_it_is_infinite():
+    """In the search for an answer sympy turns the sign of atan(...) forth and back until Python gives up."""
+    rise, kink = "atan(0.359*((exp(0.433*t)-1)/(exp(0.433)-1)))/atan(0.359)", "sqrt(((1-t)-0.5)**2)"
+    path = ip.Path(f"8.77*(2*asin({rise})/pi)", f"1-t+0.779*{kink}-0.779/2")
+    with mpmath.workdps(30):
+        for time in (0.2, 0.7):
+            x = mpmath.mpf(time)
+            turn = mpmath.atan(0.359 * mpmath.expm1(0.433 * x) / mpmath.expm1(0.433)) / mpmath.atan(0.359)
+            sigma = 1 - x + 0.779 * (abs(0.5 - x) - 0.5)
+            want = 2 * mpmath.log(8.77 * 2 * mpmath.asin(turn) / mpmath.pi / sigma)
+            assert path.log_snr(time) == pytest.approx(float(want), rel=1e-13)

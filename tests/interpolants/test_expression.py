@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interpolants.effort import bounded
-from interpolants.expression import ARGUMENTS, FUNCTIONS, check_parameters, exact, parse, t, to_expr, written
+from interpolants.expression import ARGUMENTS, FUNCTIONS, check_parameters, exact, exchanged, parse, t, to_expr, written
 
 HALF = sp.Rational(1, 2)
 BOUND = r"must be finite, real and at most 1e\+09"
@@ -617,3 +617,33 @@ def test_what_is_tame_is_never_refused(tree):
         return
     with mpmath.workdps(40):
         assert agrees(parse(spelled(tree)), value_of(tree) or 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("sqrt(sigmoid(t**3-t))", (1 + sp.exp(t - t**3)) ** -HALF),
+        ("(4*sigmoid(t+log(1+t)))**1.5", 8 * (1 + sp.exp(-t) / (1 + t)) ** (-3 * HALF)),
+        ("((1+(2-t**t)**0.7)**-2)**0.3", (1 + (2 - t**t) ** sp.Rational(7, 10)) ** sp.Rational(-3, 5)),
+        ("sqrt(cosh(t-2)**-3)", sp.cosh(t - 2) ** (-3 * HALF)),
+        ("sqrt(1/(1-t))", sp.sqrt(1 / (1 - t))),
+        ("sqrt((t-1/2)**2)", sp.Abs(t - HALF)),
+    ],
+)
+def test_powers_of_powers_are_opened_where_the_form_tells_that_they_are_positive(text, expected):
+    assert parse(text) == to_expr(expected)
+    with mpmath.workdps(30):
+        for time in (0.1, 0.45, 0.9):
+            assert abs(sp.lambdify(t, parse(text) - expected, "mpmath")(mpmath.mpf(time))) < 1e-25
+
+
+def test_a_change_of_time_asks_for_no_sign():
+    """sympy asks whether each power and logarithm of what is changed is positive, or 0, and does not end here."""
+    bump = "t+0.0201533*t*(1-t)*exp(-4.34e+03*(t-0.761)**2)"
+    outer, inner = parse(f"sqrt(sigmoid(2.72*log(({bump})/(1-({bump})))))"), parse("(1-2*acos(t)/pi)**8")
+    with bounded(1_000_000):
+        found = exchanged(exchanged(outer, {t: inner}), {t: 1 - t})
+    with mpmath.workdps(30):
+        of_outer, of_inner, got = (sp.lambdify(t, e, "mpmath") for e in (outer, inner, found))
+        for time in map(mpmath.mpf, (0.01, 0.04, 0.6)):
+            assert abs(got(time) / of_outer(of_inner(1 - time)) - 1) < 1e-20

@@ -6,6 +6,7 @@ import sympy as sp
 
 import interpolants as ip
 from interpolants import limits
+from interpolants.effort import bounded
 from interpolants.expression import parse, t
 from interpolants.limits import evaluate, leading, limit
 
@@ -269,3 +270,14 @@ def test_a_limit_of_many_parts_has_the_digits_that_it_shows():
     with mpmath.workdps(900):
         beside = evaluate(drift.expr, 1 - mpmath.mpf(10) ** -100, digits=900)
         assert abs(mpmath.mpf(str(sp.N(drift.limit(1), 40))) / beside - 1) < 1e-30
+
+
+def test_the_root_of_digits_times_exact_numbers_is_digits():
+    """sympy opens such a root without end."""
+    digits = sp.Float("0.115592962160719767001128288249933597373622398985234378085173", 60)
+    exact = sp.Integer(2) ** R(3, 16) * 79 ** R(19, 40) * pi ** R(-19, 20) * (1 - exp(R(-79, 2))) ** R(-19, 40)
+    with bounded(1_000_000):
+        found = limits._Term(sp.Mul(digits, exact)).raised(R(1, 2)).coefficient
+    with mpmath.workdps(60):
+        want = mpmath.sqrt(mpmath.mpf(str(digits)) * sp.lambdify((), exact, "mpmath")())
+        assert abs(mpmath.mpf(str(found)) / want - 1) < 1e-50

@@ -6,6 +6,7 @@ import pytest
 import sympy as sp
 
 import interpolants as ip
+from interpolants.effort import bounded
 from interpolants.expression import parse, t
 from interpolants.pieces import NotFoundError, derivative, pieces, resolved
 
@@ -106,3 +107,39 @@ def test_the_ledger_differentiates_so_too():
     path = ip.Path("0.7*t+0.3*(2*sqrt((t-0.5)**2)+2*t-1)", "1-t").after("1-sqrt(1-t**2)")
     statuses = {entry.name: entry.status for entry in ip.prove(path).entries}
     assert statuses["derivative of the Wronskian"] == statuses["likelihood weight"] == "proved"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "t**t*sin(3*t)",
+        "(2-t)**(t*t)",
+        "exp(sin(t)**2/(1+t))",
+        "atan(t)**3-log(1+t)*cosh(t)",
+        "sqrt(1+tan(t/2))",
+        "acos(t)*3",
+    ],
+)
+def test_slopes_are_those_of_differences(text):
+    expr = parse(text)
+    function, slope = (sp.lambdify(t, e, "mpmath") for e in (expr, derivative(expr)))
+    with mpmath.workdps(40):
+        for time in map(mpmath.mpf, (0.2, 0.5, 0.9)):
+            assert abs(mpmath.diff(function, time) - slope(time)) < 1e-12
+
+
+def test_the_slope_of_a_power_asks_for_no_sign():
+    """sympy builds the logarithm of the base, and to tell its sign factors polynomials in exp(1/20)."""
+    base = parse("(t+t*exp(12.7)-exp(6.35)*t**2)/(1+exp(6.35))**2+1")
+    with bounded(50_000):
+        slope = derivative(base**7)
+    assert sp.expand(slope - 7 * base**6 * sp.diff(base, t)) == 0
+
+
+def test_parts_that_occur_often_are_looked_at_once():
+    expr = sp.Abs(t - R(1, 3))
+    for _ in range(14):  # a tree of 2^14 leaves
+        expr = sp.exp(expr) + expr**3
+    with bounded(200_000):
+        found = resolved(expr)
+    assert [condition for _, condition in found.args] == [t <= R(1, 3), True]

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import sympy as sp
 
-from interpolants.expression import t
+from interpolants.effort import bounded
+from interpolants.expression import parse, t
 from interpolants.printer import lambdified
 from interpolants.stable import stable
 
@@ -111,3 +112,16 @@ def test_expm1_is_never_given_what_overflows():
     ):  # fmt: skip
         exponents = [e.args[0] for e in stable(expr).atoms(sp.Function) if type(e).__name__ == "expm1"]
         assert [sp.sign(e.subs(t, R(1, 2))) for e in exponents] == [-1]
+
+
+def test_no_exponent_is_factored_with_its_constants():
+    """exp(127/20) and exp(127/10) are powers of exp(1/20) to sympy, of which it factors polynomials."""
+    level = parse("(t+t*exp(12.7)-exp(6.35)*t**2)/(1+exp(6.35))**2+t/(exp(-6.35)+3+exp(6.35))+t**3/(exp(-12.7)+2)")
+    expr = 1 - exp(-level, evaluate=False)
+    with bounded(100_000):
+        found = stable(expr)
+    assert "expm1" in {type(e).__name__ for e in found.atoms(sp.Function)}
+    exact = sp.lambdify(t, expr, "mpmath")
+    with mpmath.workdps(40):
+        want = [float(exact(mpmath.mpf(time))) for time in NEAR_NOISE]
+    np.testing.assert_allclose(lambdified(found, "numpy")(np.array(NEAR_NOISE)), want, rtol=2e-15)
