@@ -452,7 +452,8 @@ def _at_limits_of_floats(
 
 def _is_lost(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Where values are 0, infinite or NaN."""
-    return (values == 0) | ~np.isfinite(values)
+    lost: np.ndarray[Any, Any] = (values == 0) | ~np.isfinite(values)
+    return lost
 
 
 @functools.cache

@@ -238,7 +238,7 @@ def test_another_network_is_another_setting(network, drawn, tmp_path, capsys):
 
 def test_what_has_made_nothing_may_be_begun_otherwise(network, tmp_path, capsys):
     assert call("generate.py", *flags(network, tmp_path, "--sampling.sde.w=t - 1", sampler="sde")) == 2
-    assert "w: must be finite and >= 0" in capsys.readouterr().err
+    assert "w: t - 1 must be finite and >= 0" in capsys.readouterr().err
     assert call("generate.py", *flags(network, tmp_path, sampler="sde")) == 0
 
 
@@ -368,7 +368,7 @@ def test_blocks_in_bfloat16_give_nearly_the_same(network, drawn, tmp_path):
 def latent_network(tmp_path_factory):
     folder = tmp_path_factory.mktemp("latent")
     save_vae(folder / "vae")
-    return save_network(folder / "network", shape=LATENT), folder / "vae"
+    return save_network(folder / "network", shape=LATENT, num_classes=CLASSES), folder / "vae"
 
 
 def samples_of(network):

@@ -227,7 +227,7 @@ def test_a_mistake_is_one_clear_line(run, flags, message, capsys):
 
 def test_a_w_that_no_sampler_can_use_is_one_clear_line(run, capsys):
     assert call("sample.py", *arguments(run, "--sampling.sde.w=t - 1")) == 2
-    assert capsys.readouterr().err.startswith("error: w: must be finite and >= 0 on (0, 1)")
+    assert capsys.readouterr().err.startswith("error: w: t - 1 must be finite and >= 0 on (0, 1)")
 
 
 def test_damaged_checkpoints_are_named_a_line_each(tmp_path):

@@ -175,3 +175,15 @@ def test_what_has_no_counterpart_is_refused():
 def test_jax_is_not_imported_unless_it_is_asked_for():
     code = "import interpolants as ip, sys; ip.vp().sigma(0.5); assert 'jax' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("exponent", ["2.718", "7/3", "100/7"])
+@pytest.mark.parametrize("base", [1e-100, 1e-17, 1e-3, 0.7])
+def test_a_power_keeps_its_digits_where_its_exponent_is_no_float(exponent, base):
+    exponent = sp.Rational(exponent)
+    with mpmath.workdps(50):
+        right = mpmath.mpf(base) ** (mpmath.mpf(int(exponent.p)) / int(exponent.q))
+        if right > 1e-300:
+            found = lambdified(t**exponent, "numpy")(np.array([base]))[0]
+            assert abs(mpmath.mpf(float(found)) / right - 1) < 8 * 2.0**-53
+    assert lambdified(t**exponent, "numpy")(np.array([0.0, 1.0])).tolist() == [0.0, 1.0]

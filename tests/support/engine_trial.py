@@ -103,7 +103,7 @@ def limited(seconds: float) -> Iterator[None]:
     before = signal.signal(signal.SIGPROF, stop)
     used = time.process_time()
     least, most = resource.getrlimit(resource.RLIMIT_CPU)
-    resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(used + 1.5 * seconds) + 1, most))
+    resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(used + 1.5 * seconds) + 3, most))
     signal.setitimer(signal.ITIMER_PROF, seconds, 1.0)  # again, should something have swallowed it
     try:
         yield

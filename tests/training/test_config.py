@@ -209,7 +209,7 @@ def test_an_unknown_flag_is_refused_with_the_nearest(flag, nearest):
             "sampling.ode.num_steps must be at least 2, where official, got 1",
         ),
         (["--sampling.ode.grid", "shifted(1, 2)"], r"config: sampling.ode.grid: must be of the form shifted\(shift\)"),
-        (["--sampling.num_samples", "1"], "config: sampling.num_samples must be at least 2, got 1"),
+        (["--sampling.num_samples", "1"], "config: sampling.num_samples must be at least 2, or null, got 1"),
         (["--device", "abacus"], "config: device must be available, got 'abacus'"),
         (["--config", "nowhere.yaml"], "File does not exist"),
         (["stray"], "stray"),

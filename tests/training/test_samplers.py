@@ -736,7 +736,7 @@ def test_times_of_ones_own():
         ({"num_steps": 0}, "num_steps: must be an integer of at least 1, got 0"),
         ({"num_steps": 2.5}, "num_steps: must be an integer"),
         ({"grid": "linear"}, "grid: must be one of uniform, shifted, log_snr"),
-        ({"interval": (0.9, 0.1)}, r"interval: must be inside \[0, 1\] and not empty"),
+        ({"interval": (0.9, 0.1)}, r"interval must be inside \[0, 1\] and not empty"),
         ({"per_sample": True}, "per_sample: must be False for the method 'heun2'; it is for dopri5, bosh3"),
         ({"per_sample": True, "method": "dopri5", "trajectory": True}, "trajectory: must be False with per_sample"),
         ({"method": "dopri5", "rtol": -1.0}, "rtol, atol: must be finite and >= 0, and not both 0, got -1.0, 1e-06"),
@@ -752,11 +752,11 @@ def test_wrong_ode_input_is_refused(arguments, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"w": -1.0}, "w: must be finite and >= 0"),
+        ({"w": -1.0}, r"w: .* must be finite and >= 0"),
         ({"w": "constant"}, r"w = constant\(1\): must be finite on \[0, 1\], but a has a pole of order 1 at t = 1"),
         ({"w": "kl_optimal"}, r"a has a pole of order 1 at t = 0"),
         ({"w": "sigma", "num_steps": 0}, "num_steps: must be"),
-        ({"w": "sigma", "interval": (0.9, 0.1)}, r"interval: must be inside \[0, 1\] and not empty"),
+        ({"w": "sigma", "interval": (0.9, 0.1)}, r"interval must be inside \[0, 1\] and not empty"),
         ({"w": "sigma", "indices": [1]}, "indices: must have one index a sample, 2, got 1"),
         ({"w": "sigma", "indices": [1, -1]}, "seed, indices: must be integers of at least 0"),
         ({"w": "sigma", "method": "milstein"}, "method: must be one of euler, srk, heun, midpoint, exponential1"),
@@ -769,8 +769,8 @@ def test_wrong_ode_input_is_refused(arguments, message):
         ({"w": "sigma", "indices": [0.2, 0.7]}, "seed, indices: must be integers"),
         ({"w": "kl_optimal"}, "Or pass interval=, or take exponential1, exponential2"),
         ({"w": "sigma", "y": torch.zeros(3)}, "y: must have one label a sample, 2, got 3"),
-        ({"w": "-1", "method": "exponential1"}, "w: must be finite and >= 0"),
-        ({"w": "sigma(-1)"}, "w: must be finite and >= 0"),
+        ({"w": "-1", "method": "exponential1"}, r"w: .* must be finite and >= 0"),
+        ({"w": "sigma(-1)"}, r"w: .* must be finite and >= 0"),
         ({"w": "sigma", "last_step": "Mean"}, "last_step: must be one of mean, euler, tweedie, None, got 'Mean'"),
         (
             {"w": "sigma", "last_step": "tweedie"},

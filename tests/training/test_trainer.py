@@ -508,7 +508,7 @@ def test_weights_of_another_network_are_refused_and_of_another_task_said(tmp_pat
         UserWarning, match="predicts the velocity on the path linear, and is trained from here to predict"
     ):
         Trainer(dataclasses.replace(config, prediction="noise"))
-    with pytest.raises(ValueError, match="nowhere"):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
         Trainer(dataclasses.replace(config, init=str(tmp_path / "nowhere")))
 
 
